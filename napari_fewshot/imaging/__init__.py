@@ -1,0 +1,1 @@
+"""Work on pixels in numpy and scikit-image, independent of any model."""

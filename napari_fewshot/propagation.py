@@ -1,0 +1,98 @@
+"""From a support set to proposals for any number of frames, lazily: the caller owns progress and cancelling."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import numpy as np
+
+from napari_fewshot.errors import FewShotError
+from napari_fewshot.frames import Frame, FrameKey, Labels
+from napari_fewshot.imaging.masks import drop_small
+from napari_fewshot.proposals import Proposal
+from napari_fewshot.segmenter import Concept, FewShotSegmenter
+from napari_fewshot.support import UNLABELLED, Shot, SupportSet
+
+
+@dataclass(frozen=True)
+class PropagationSettings:
+    """How proposals are made from a concept."""
+
+    skip_taught: Annotated[bool, "Leave out frames on which every pixel was labelled by hand."] = True
+    min_area: Annotated[int, "Objects with fewer pixels than this are left out of proposals."] = 0
+
+    def __post_init__(self) -> None:
+        if self.min_area < 0:
+            raise ValueError(f"min_area is {self.min_area} pixels; use 0 or more")
+
+
+@dataclass(frozen=True)
+class FrameFailure:
+    """A frame that nothing could be proposed for, and why."""
+
+    key: FrameKey
+    message: str
+
+
+def propagate(
+    segmenter: FewShotSegmenter,
+    support: SupportSet,
+    frames: Iterable[Frame],
+    settings: PropagationSettings | None = None,
+    *,
+    on_failure: Callable[[FrameFailure], None] | None = None,
+) -> Iterator[Proposal]:
+    """Learn from the support set once, then propose for one frame after the other.
+
+    Parameters
+    ----------
+    segmenter
+        Where the masks come from, see `load_segmenter`.
+    support
+        What was taught.
+    frames
+        Read one at a time, in the order given; an endless iterator is fine.
+    settings
+        Defaults to ``PropagationSettings()``.
+    on_failure
+        Called for a frame that cannot be used; the rest goes on. Without it the first such frame raises.
+
+    Yields
+    ------
+    Proposal
+        One per frame. Pixels that a person labelled on a partly labelled frame keep their label.
+
+    Raises
+    ------
+    SupportError
+        At the first item, if there is nothing to learn from.
+    ImageError
+        If a frame cannot be used and there is no ``on_failure``.
+    """
+    settings = settings or PropagationSettings()
+    shots = {shot.key: shot for shot in support}
+    concept = segmenter.learn(support)
+    for frame in frames:
+        shot = shots.get(frame.key)
+        if shot is not None and settings.skip_taught and not shot.is_partial:
+            continue
+        try:
+            yield propose_one(concept, frame, shot, settings)
+        except FewShotError as error:
+            if on_failure is None:
+                raise
+            on_failure(FrameFailure(frame.key, str(error)))
+
+
+def propose_one(concept: Concept, frame: Frame, shot: Shot | None, settings: PropagationSettings) -> Proposal:
+    """Propose for one frame, tidy up, and let what a person labelled on it stand."""
+    proposal = concept.propose(frame)
+    labels = drop_small(proposal.labels, settings.min_area)
+    if shot is not None and shot.labels.shape == labels.shape:
+        labels = keep_human(labels, shot.labels)
+    return proposal if labels is proposal.labels else replace(proposal, labels=labels)
+
+
+def keep_human(labels: Labels, human: Labels) -> Labels:
+    """Put what a person labelled (anything but 255) over what was proposed. Returns a new array (H, W)."""
+    return np.where(human != UNLABELLED, human, labels).astype(np.int32)

@@ -1,0 +1,57 @@
+"""The port: what the rest of the package asks of a few-shot segmenter, whoever provides it."""
+
+from dataclasses import dataclass
+from typing import Annotated, Protocol, runtime_checkable
+
+from napari_fewshot.frames import Frame
+from napari_fewshot.proposals import Proposal
+from napari_fewshot.support import SupportSet
+
+
+@runtime_checkable
+class Concept(Protocol):
+    """What was learnt from one support set. Immutable, safe to use from several threads."""
+
+    @property
+    def support(self) -> SupportSet:
+        """The shots it was learnt from."""
+        ...
+
+    def propose(self, frame: Frame) -> Proposal:
+        """Propose labels for a frame, at the size of its image.
+
+        Raises
+        ------
+        ImageError
+            If the image cannot be used.
+        """
+        ...
+
+
+@runtime_checkable
+class FewShotSegmenter(Protocol):
+    """Learns a concept from a few shots."""
+
+    @property
+    def name(self) -> str:
+        """Method, backbone and device in words."""
+        ...
+
+    def learn(self, support: SupportSet) -> Concept:
+        """Learn from all shots; learning again after a small change is cheap.
+
+        Raises
+        ------
+        SupportError
+            If there is nothing to learn from.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SegmenterSettings:
+    """Which segmenter to use; the same three choices in Python, in the dock and in the shell."""
+
+    method: Annotated[str, "How masks are computed from features; 'auto' is the best by measurement."] = "auto"
+    backbone: Annotated[str, "What computes features from images; 'auto' needs no download."] = "auto"
+    device: Annotated[str, "Where to compute: cuda, mps, cpu, or 'auto' for the fastest there is."] = "auto"

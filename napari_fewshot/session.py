@@ -1,0 +1,490 @@
+"""The one mutable object of a run: what was taught, proposed, corrected, accepted and rejected.
+
+A `Session` knows no window and no thread. Long work is done by a `Run`, an immutable snapshot that may be
+consumed on any thread; its proposals come back through `Session.record`, which drops those of a run that
+something newer has overtaken. The Python API, the command line and the dock all work on a session:
+
+>>> session = Session(segmenter)                                  # doctest: +SKIP
+>>> session.add_frames(Frame(("stack", z), s) for z, s in enumerate(stack))   # doctest: +SKIP
+>>> session.teach(Shot(session.frame(("stack", 0)), mask))        # doctest: +SKIP
+>>> for proposal in session.propose(): ...                        # doctest: +SKIP
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+from psygnal import Signal
+
+from napari_fewshot.errors import MaskError, SupportError
+from napari_fewshot.frames import Frame, FrameKey, Labels, frame_name
+from napari_fewshot.propagation import FrameFailure, PropagationSettings, keep_human, propagate
+from napari_fewshot.proposals import Proposal
+from napari_fewshot.segmenter import FewShotSegmenter, SegmenterSettings
+from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet
+
+_UNDO_DEPTH = 100
+
+
+class FrameState(StrEnum):
+    """Where a frame stands in the review."""
+
+    UNTOUCHED = "untouched"
+    TAUGHT = "taught"
+    PROPOSED = "proposed"
+    CORRECTED = "corrected"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, eq=False)
+class OpenProposal:
+    """What is kept of a proposal until somebody decides on it: small, whatever the number of classes.
+
+    Attributes
+    ----------
+    labels
+        (H, W) uint8, corrections included.
+    score
+        Expected IoU in [0, 1].
+    generation
+        The run that it came from.
+    corrections
+        (H, W) uint8, 255 where nobody corrected; None where nothing was corrected.
+    note
+        See `Proposal.note`.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    score: float
+    generation: int
+    corrections: npt.NDArray[np.uint8] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Everything that undo brings back."""
+
+    support: SupportSet = field(default_factory=SupportSet)
+    proposals: Mapping[FrameKey, OpenProposal] = field(default_factory=dict)
+    accepted: Mapping[FrameKey, Labels] = field(default_factory=dict)
+    rejected: frozenset[FrameKey] = frozenset()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pass over the open frames, with everything it needs; safe to consume on any thread."""
+
+    generation: int
+    support: SupportSet
+    frames: tuple[Frame, ...]
+    settings: PropagationSettings
+    segmenter: Callable[[], FewShotSegmenter]
+
+    def proposals(self, on_failure: Callable[[FrameFailure], None] | None = None) -> Iterator[Proposal]:
+        """Load the segmenter if need be, learn, and propose; see `propagate`."""
+        return propagate(self.segmenter(), self.support, self.frames, self.settings, on_failure=on_failure)
+
+
+class Session:
+    """What was taught, proposed and decided.
+
+    Parameters
+    ----------
+    segmenter
+        Where masks come from; by default the one that ``settings`` name, loaded when first needed.
+    settings
+        Method, backbone and device.
+    propagation
+        How proposals are made.
+    classes
+        Names and colours of what is looked for.
+    """
+
+    support_changed = Signal(SupportSet)
+    """The shots or the classes changed: open proposals are out of date."""
+    frame_changed = Signal(object)
+    """State, proposal or labels of the frame with this key changed."""
+
+    def __init__(
+        self,
+        segmenter: FewShotSegmenter | None = None,
+        *,
+        settings: SegmenterSettings | None = None,
+        propagation: PropagationSettings | None = None,
+        classes: Iterable[LabelClass] = (),
+    ) -> None:
+        self.settings = settings or SegmenterSettings()
+        self.propagation = propagation or PropagationSettings()
+        self._segmenter = segmenter
+        self._frames: dict[FrameKey, Frame] = {}
+        self._state = _State(SupportSet((), classes))
+        self._undo: list[_State] = []
+        self._generation = 0
+
+    # ------------------------------------------------------------------ frames
+    @property
+    def frames(self) -> Mapping[FrameKey, Frame]:
+        """All frames to label, in the order in which they came."""
+        return MappingProxyType(self._frames)
+
+    def frame(self, key: FrameKey) -> Frame:
+        """Return the frame of this key."""
+        return self._frames[key]
+
+    def add_frames(self, frames: Iterable[Frame]) -> None:
+        """Add frames to label; one with a known key is replaced."""
+        for frame in frames:
+            self._frames[frame.key] = frame
+
+    def remove_frames(self, keys: Iterable[FrameKey]) -> None:
+        """Stop labelling these frames. Shots taught on them stay: what was learnt is not forgotten."""
+        gone = set(keys)
+        for key in gone:
+            self._frames.pop(key, None)
+        self._state = replace(
+            self._state,
+            proposals={k: p for k, p in self._state.proposals.items() if k not in gone},
+            rejected=self._state.rejected - gone,
+        )
+
+    # ------------------------------------------------------------------ reading
+    @property
+    def support(self) -> SupportSet:
+        """Everything taught so far."""
+        return self._state.support
+
+    @property
+    def classes(self) -> tuple[LabelClass, ...]:
+        """The classes, by ascending id."""
+        return self._state.support.classes
+
+    @property
+    def generation(self) -> int:
+        """Number of the newest run."""
+        return self._generation
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a decision to take back."""
+        return bool(self._undo)
+
+    def proposal(self, key: FrameKey) -> OpenProposal | None:
+        """Return the proposal that waits for a decision, if there is one."""
+        return self._state.proposals.get(key)
+
+    def state(self, key: FrameKey) -> FrameState:
+        """Tell where a frame stands."""
+        if key in self._state.accepted:
+            return FrameState.ACCEPTED
+        waiting = self._state.proposals.get(key)
+        if waiting is not None:
+            return FrameState.PROPOSED if waiting.corrections is None else FrameState.CORRECTED
+        if key in self._state.rejected:
+            return FrameState.REJECTED
+        return FrameState.TAUGHT if key in self._state.support.keys else FrameState.UNTOUCHED
+
+    def labels(self, key: FrameKey, *, with_proposals: bool = False) -> Labels | None:
+        """Return the decided labels (H, W) of a frame, unknown pixels as background; None where nothing is decided.
+
+        Parameters
+        ----------
+        key
+            The frame.
+        with_proposals
+            Whether an open proposal counts where nothing has been decided.
+        """
+        decided = self._state.accepted.get(key)
+        if decided is None:
+            decided = next((shot.labels for shot in self.support if shot.key == key), None)
+        waiting = self._state.proposals.get(key)
+        if with_proposals and waiting is not None:
+            decided = waiting.labels.astype(np.int32) if decided is None else keep_human(waiting.labels, decided)
+        return None if decided is None else np.where(decided == UNLABELLED, 0, decided).astype(np.int32)
+
+    def review_queue(self) -> list[FrameKey]:
+        """Frames with an open proposal, the one most in need of a look first."""
+        return sorted(self._state.proposals, key=lambda key: self._state.proposals[key].score)
+
+    def next_to_review(self, after: FrameKey | None = None) -> FrameKey | None:
+        """Return the open frame with the lowest score, other than ``after`` where there is a choice."""
+        queue = self.review_queue()
+        return next((key for key in queue if key != after), queue[0] if queue else None)
+
+    def above(self, score: float) -> list[FrameKey]:
+        """Frames whose open proposal scores at least this much."""
+        return [key for key, proposal in self._state.proposals.items() if proposal.score >= score]
+
+    # ------------------------------------------------------------------ teaching
+    def set_classes(self, classes: Iterable[LabelClass]) -> None:
+        """Name the classes; a class that is painted somewhere cannot be left out.
+
+        Raises
+        ------
+        MaskError
+            If a painted class is missing.
+        """
+        classes = tuple(classes)
+        missing = set(self.support.class_ids) - {c.id for c in classes}
+        if missing:
+            names = ", ".join(f"'{c.name}'" for c in self.classes if c.id in missing)
+            raise MaskError(f"{names} is painted on a taught image; erase it there and teach that image again first")
+        self._state = replace(self._state, support=self.support.with_classes(classes))
+        self.support_changed.emit(self.support)
+
+    def teach(self, shot: Shot) -> None:
+        """Learn from this shot from now on; an earlier one on the same frame is replaced.
+
+        Raises
+        ------
+        SupportError
+            If every pixel of the shot is unknown.
+        """
+        if bool((shot.labels == UNLABELLED).all()):
+            raise SupportError(f"nothing is painted on '{shot.frame.name}'; paint something there first")
+        self._remember()
+        self._frames.setdefault(shot.key, shot.frame)
+        proposals = dict(self._state.proposals)
+        if not shot.is_partial:
+            proposals.pop(shot.key, None)
+        self._decide(
+            support=self.support.with_shot(shot),
+            proposals=proposals,
+            accepted={k: v for k, v in self._state.accepted.items() if k != shot.key},
+            rejected=self._state.rejected - {shot.key},
+        )
+        self.frame_changed.emit(shot.key)
+
+    def forget(self, key: FrameKey) -> None:
+        """No longer learn from what was taught on this frame."""
+        self._remember()
+        self._decide(
+            support=self.support.without(key),
+            accepted={k: v for k, v in self._state.accepted.items() if k != key},
+        )
+        self.frame_changed.emit(key)
+
+    # ------------------------------------------------------------------ proposing
+    def start_run(self, first: FrameKey | None = None, *, again: bool = True) -> Run:
+        """Begin a new pass; every earlier one is overtaken from here on.
+
+        Parameters
+        ----------
+        first
+            The frame somebody looks at: it comes first, then its neighbours in the stack, then the others.
+        again
+            Whether rejected frames get another try.
+
+        Raises
+        ------
+        SupportError
+            If there is nothing to learn from.
+        """
+        self.support.check()
+        self._generation += 1
+        decided = self._state.accepted.keys() | {shot.key for shot in self.support if not shot.is_partial}
+        if not again:
+            decided |= self._state.rejected
+        waiting = [frame for key, frame in self._frames.items() if key not in decided]
+        return Run(
+            self._generation,
+            self.support,
+            tuple(sorted(waiting, key=lambda frame: _distance(frame.key, first))),
+            self.propagation,
+            self._load_segmenter,
+        )
+
+    def record(self, run: Run, proposal: Proposal) -> bool:
+        """Take in a proposal of a run. Returns False, and forgets it, where it comes too late.
+
+        It comes too late when a newer run has begun, when its frame was removed, or was decided meanwhile.
+        Pixels that somebody corrected on this frame keep their correction.
+        """
+        key = proposal.key
+        if run.generation != self._generation or key not in self._frames or key in self._state.accepted:
+            return False
+        if any(shot.key == key and not shot.is_partial for shot in self.support):
+            return False
+        earlier = self._state.proposals.get(key)
+        corrections = None if earlier is None else earlier.corrections
+        labels = proposal.labels.astype(np.uint8)
+        if corrections is not None:
+            labels = np.where(corrections != UNLABELLED, corrections, labels)
+        kept = OpenProposal(labels, proposal.score, run.generation, corrections, proposal.note)
+        self._state = replace(
+            self._state,
+            proposals={**self._state.proposals, key: kept},
+            rejected=self._state.rejected - {key},
+        )
+        self.frame_changed.emit(key)
+        return True
+
+    def propose(
+        self,
+        first: FrameKey | None = None,
+        *,
+        on_failure: Callable[[FrameFailure], None] | None = None,
+    ) -> Iterator[Proposal]:
+        """Propose for every open frame, recording each proposal before it is yielded."""
+        run = self.start_run(first)
+        for proposal in run.proposals(on_failure):
+            if not self.record(run, proposal) and run.generation != self._generation:
+                return
+            yield proposal
+
+    def correct(self, key: FrameKey, labels: Labels) -> None:
+        """Take in an open proposal as somebody changed it; changed pixels are human from now on.
+
+        Parameters
+        ----------
+        key
+            A frame with an open proposal.
+        labels
+            (H, W) the whole corrected label map.
+        """
+        waiting = self._state.proposals[key]
+        if labels.shape != waiting.labels.shape:
+            raise MaskError(f"correction is {labels.shape} but '{frame_name(key)}' is {waiting.labels.shape}")
+        changed = labels != waiting.labels
+        if not changed.any():
+            return
+        before = waiting.corrections
+        corrections = np.full(labels.shape, UNLABELLED, np.uint8) if before is None else before.copy()
+        corrections[changed] = labels[changed]
+        kept = replace(waiting, labels=labels.astype(np.uint8), corrections=corrections)
+        self._state = replace(self._state, proposals={**self._state.proposals, key: kept})
+        self.frame_changed.emit(key)
+
+    # ------------------------------------------------------------------ deciding
+    def accept(self, key: FrameKey, labels: Labels | None = None) -> Labels:
+        """Accept an open proposal: it is decided, and a further shot to learn from.
+
+        Parameters
+        ----------
+        key
+            A frame with an open proposal.
+        labels
+            (H, W) what to accept instead of the proposal as it stands.
+
+        Returns
+        -------
+        Labels
+            (H, W) what was accepted.
+        """
+        waiting = self._waiting(key)
+        accepted = (waiting.labels if labels is None else labels).astype(np.int32)
+        shot = Shot(self._frames[key], accepted)
+        self._remember()
+        self._settle({key: shot.labels}, self.support.with_shot(shot))
+        return shot.labels
+
+    def accept_above(self, score: float) -> list[FrameKey]:
+        """Accept every open proposal that scores at least this much, and return their frames.
+
+        These are decided but do not become shots: nobody has looked at each of them, and learning from one's
+        own guesses makes no proposal better.
+        """
+        keys = self.above(score)
+        if keys:
+            self._remember()
+            self._settle({key: self._state.proposals[key].labels.astype(np.int32) for key in keys}, self.support)
+        return keys
+
+    def reject(self, key: FrameKey) -> None:
+        """Throw an open proposal away; the frame is proposed for again only when asked."""
+        self._waiting(key)
+        self._remember()
+        self._state = replace(
+            self._state,
+            proposals={k: p for k, p in self._state.proposals.items() if k != key},
+            rejected=self._state.rejected | {key},
+        )
+        self.frame_changed.emit(key)
+
+    def undo(self) -> list[FrameKey]:
+        """Take back the last teach, forget, accept or reject, and return the frames that changed by it."""
+        if not self._undo:
+            return []
+        now, before = self._state, self._undo.pop()
+        self._state = replace(before, proposals=_merged_proposals(before, now, self._frames))
+        self._generation += 1
+        changed = [key for key in self._frames if _differs(key, now, self._state)]
+        self.support_changed.emit(self.support)
+        for key in changed:
+            self.frame_changed.emit(key)
+        return changed
+
+    # ------------------------------------------------------------------ private
+    def _load_segmenter(self) -> FewShotSegmenter:
+        if self._segmenter is None:
+            from napari_fewshot.models import load_segmenter  # torch comes with it
+
+            self._segmenter = load_segmenter(
+                self.settings.method, backbone=self.settings.backbone, device=self.settings.device
+            )
+        return self._segmenter
+
+    def use(self, settings: SegmenterSettings) -> None:
+        """Work with another method, backbone or device from the next run on."""
+        if settings != self.settings:
+            self.settings, self._segmenter = settings, None
+
+    def _waiting(self, key: FrameKey) -> OpenProposal:
+        waiting = self._state.proposals.get(key)
+        if waiting is None:
+            raise SupportError(f"there is no open proposal for '{frame_name(key)}'; press Propose first")
+        return waiting
+
+    def _settle(self, accepted: Mapping[FrameKey, Labels], support: SupportSet) -> None:
+        self._decide(
+            support=support,
+            proposals={k: p for k, p in self._state.proposals.items() if k not in accepted},
+            accepted={**self._state.accepted, **accepted},
+        )
+        for key in accepted:
+            self.frame_changed.emit(key)
+
+    def _decide(self, **changes: object) -> None:
+        before = self.support
+        self._state = replace(self._state, **changes)  # type: ignore[arg-type]
+        if self.support is not before:
+            self.support_changed.emit(self.support)
+
+    def _remember(self) -> None:
+        self._undo.append(self._state)
+        del self._undo[:-_UNDO_DEPTH]
+
+
+def _distance(key: FrameKey, first: FrameKey | None) -> tuple[int, int]:
+    """How far a frame is from the one somebody looks at: the same, in the same stack, elsewhere."""
+    if first is None or key == first:
+        return (0, 0)
+    if isinstance(key, str) or isinstance(first, str) or key[0] != first[0] or len(key) != len(first):
+        return (2, 0)
+    steps = zip(key[1:], first[1:], strict=True)
+    return (1, sum(abs(a - b) for a, b in steps if isinstance(a, int) and isinstance(b, int)))
+
+
+def _merged_proposals(
+    before: _State, now: _State, frames: Mapping[FrameKey, Frame]
+) -> dict[FrameKey, OpenProposal]:
+    """Proposals after an undo: the newest of each frame that is open again, older ones of those decided since."""
+    decided = before.accepted.keys() | before.rejected | {s.key for s in before.support if not s.is_partial}
+    either = {**before.proposals, **now.proposals}
+    return {key: proposal for key, proposal in either.items() if key in frames and key not in decided}
+
+
+def _differs(key: FrameKey, a: _State, b: _State) -> bool:
+    def shot(state: _State) -> Shot | None:
+        return next((s for s in state.support if s.key == key), None)
+
+    return (
+        shot(a) is not shot(b)
+        or a.proposals.get(key) is not b.proposals.get(key)
+        or a.accepted.get(key) is not b.accepted.get(key)
+        or (key in a.rejected) is not (key in b.rejected)
+    )

@@ -1,0 +1,220 @@
+"""What a person taught: shots (an image with its mask) and the support set that they make up."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_fewshot.errors import MaskError, SupportError
+from napari_fewshot.frames import Frame, FrameKey, Labels, content_digest
+
+BACKGROUND: Final = 0
+UNLABELLED: Final = 255
+"""Pixels nobody has said anything about."""
+
+MAX_CLASSES: Final = 254
+
+_PALETTE = ("#e6550d", "#3182bd", "#31a354", "#c51b8a", "#dd9c00", "#756bb1", "#17a2a2", "#a63603", "#7a0177", "#525252")
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """A class of things to label.
+
+    Parameters
+    ----------
+    id
+        Its value in label maps, 1..254.
+    name
+        What a person calls it.
+    colour
+        ``#rrggbb``; by default the next of a palette that colour-blind people can tell apart on gray images.
+    """
+
+    id: int
+    name: str = ""
+    colour: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.id <= MAX_CLASSES:
+            raise MaskError(f"class id {self.id} is out of range; use 1 to {MAX_CLASSES}")
+        if not self.name:
+            object.__setattr__(self, "name", f"class {self.id}")
+        if not self.colour:
+            object.__setattr__(self, "colour", _PALETTE[(self.id - 1) % len(_PALETTE)])
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One frame with what a person painted on it.
+
+    A shot is *dense* (every pixel is labelled, 0 is background) or *partial* (pixels of value 255 are unknown).
+    A dense shot without any class is legal: it says "nothing here".
+
+    Parameters
+    ----------
+    frame
+        The image.
+    labels
+        (H, W) integers: 0 background, 1..254 classes, 255 not labelled. A copy is kept.
+
+    Raises
+    ------
+    MaskError
+        If the mask has another shape than its image, is not 2D, or holds other values.
+    """
+
+    frame: Frame
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", _checked_labels(self.frame, self.labels))
+
+    @classmethod
+    def scribbled(cls, frame: Frame, strokes: npt.NDArray[np.integer], background: npt.NDArray[np.bool_]) -> "Shot":
+        """Make a partial shot of strokes.
+
+        Parameters
+        ----------
+        frame
+            The image.
+        strokes
+            (H, W) class ids where a class was brushed, 0 elsewhere.
+        background
+            (H, W) True where background was brushed. Everything else becomes unknown (255).
+        """
+        strokes = np.asarray(strokes)
+        return cls(frame, np.where(strokes > 0, strokes, np.where(background, BACKGROUND, UNLABELLED)).astype(np.int32))
+
+    @property
+    def key(self) -> FrameKey:
+        """The key of the frame."""
+        return self.frame.key
+
+    @cached_property
+    def class_ids(self) -> tuple[int, ...]:
+        """Ids of the classes painted here, ascending."""
+        return tuple(int(v) for v in np.unique(self.labels) if v not in (BACKGROUND, UNLABELLED))
+
+    @cached_property
+    def is_partial(self) -> bool:
+        """Whether some pixels are not labelled."""
+        return bool((self.labels == UNLABELLED).any())
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of image and mask: equal shots have equal digests, whatever their keys."""
+        return content_digest(self.frame.read()) + content_digest(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class SupportSet:
+    """All shots of a run, and the classes they speak of. Immutable: every change makes a new one.
+
+    Parameters
+    ----------
+    shots
+        In any order.
+    classes
+        Names and colours; ids that are painted but not named here get a plain name.
+    """
+
+    shots: tuple[Shot, ...] = ()
+    classes: tuple[LabelClass, ...] = field(default=())
+
+    def __init__(self, shots: Iterable[Shot] = (), classes: Iterable[LabelClass] = ()) -> None:
+        object.__setattr__(self, "shots", tuple(shots))
+        object.__setattr__(self, "classes", _complete(tuple(classes), self.shots))
+
+    def __len__(self) -> int:
+        return len(self.shots)
+
+    def __iter__(self) -> Iterator[Shot]:
+        return iter(self.shots)
+
+    @property
+    def keys(self) -> tuple[FrameKey, ...]:
+        """The frames that were taught on."""
+        return tuple(shot.key for shot in self.shots)
+
+    @cached_property
+    def class_ids(self) -> tuple[int, ...]:
+        """Ids that are painted on at least one shot, ascending."""
+        return tuple(sorted({c for shot in self.shots for c in shot.class_ids}))
+
+    @property
+    def unpainted(self) -> tuple[LabelClass, ...]:
+        """Classes that are named but painted on no shot: nothing can be proposed for them yet."""
+        return tuple(c for c in self.classes if c.id not in self.class_ids)
+
+    @property
+    def has_background(self) -> bool:
+        """Whether at least one pixel is labelled as background."""
+        return any(bool((shot.labels == BACKGROUND).any()) for shot in self.shots)
+
+    def with_shot(self, shot: Shot) -> "SupportSet":
+        """Add a shot; one on the same frame is replaced."""
+        return SupportSet((*(s for s in self.shots if s.key != shot.key), shot), self.classes)
+
+    def without(self, key: FrameKey) -> "SupportSet":
+        """Leave out the shot on this frame."""
+        return SupportSet((s for s in self.shots if s.key != key), self.classes)
+
+    def with_classes(self, classes: Iterable[LabelClass]) -> "SupportSet":
+        """Give other names and colours."""
+        return SupportSet(self.shots, classes)
+
+    def canonical(self) -> tuple[Shot, ...]:
+        """Return each different shot once, in an order that depends on contents only.
+
+        Learning from these makes a duplicate worth nothing and the order of teaching irrelevant, bit for bit.
+        """
+        unique = {shot.digest: shot for shot in self.shots}
+        return tuple(unique[digest] for digest in sorted(unique))
+
+    def check(self) -> None:
+        """Make sure that there is something to learn.
+
+        Raises
+        ------
+        SupportError
+            If there is no shot, or no class is painted on any.
+        """
+        if not self.shots:
+            raise SupportError("nothing has been taught yet; paint a mask on one image and teach it")
+        if not self.class_ids:
+            raise SupportError(
+                f"no class is painted on any of the {len(self.shots)} taught image(s); "
+                "paint at least one pixel of what you look for and teach that image"
+            )
+
+
+def _checked_labels(frame: Frame, labels: npt.ArrayLike) -> Labels:
+    given = np.asarray(labels)
+    if given.ndim != 2:
+        raise MaskError(f"mask of '{frame.name}' has shape {given.shape}; give one 2D label map (height, width)")
+    if given.dtype.kind not in "uib":
+        raise MaskError(f"mask of '{frame.name}' holds values of type {given.dtype}; convert it to whole numbers")
+    size = frame.size
+    if size is not None and given.shape != size:
+        raise MaskError(f"mask is {given.shape} but '{frame.name}' is {size}; paint on the same slice")
+    if given.size and (given.min() < 0 or given.max() > UNLABELLED):
+        raise MaskError(
+            f"mask of '{frame.name}' holds values from {given.min()} to {given.max()}; "
+            f"use 0 for background, 1 to {MAX_CLASSES} for classes, {UNLABELLED} for unknown"
+        )
+    kept = np.array(given, dtype=np.int32, order="C")
+    kept.setflags(write=False)
+    return kept
+
+
+def _complete(named: tuple[LabelClass, ...], shots: tuple[Shot, ...]) -> tuple[LabelClass, ...]:
+    """Add plain names for painted ids that have none; ascending ids."""
+    by_id = {c.id: c for c in named}
+    if len(by_id) != len(named):
+        raise MaskError("two classes share an id; give each its own")
+    painted = {i for shot in shots for i in shot.class_ids}
+    return tuple(by_id.get(i) or LabelClass(i) for i in sorted(by_id.keys() | painted))
