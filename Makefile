@@ -1,0 +1,50 @@
+# Every verb sets up what it needs: see tools/setup.sh. PYTHON=... chooses the interpreter of a new .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Windows of tests stay invisible where there is no display to show them on.
+ifeq ($(DISPLAY)$(WAYLAND_DISPLAY),)
+export QT_QPA_PLATFORM ?= offscreen
+endif
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## list the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/.ready-run  ## run the main job without a window; masks and an overlay go to demo-output/
+	@$(BIN)/napari-fewshot demo --out demo-output
+
+.PHONY: app
+app: $(VENV)/.ready-dev libraries  ## open napari with the dock and a sample
+	@$(BIN)/python tools/app.py
+
+.PHONY: test
+test: $(VENV)/.ready-dev libraries  ## run all tests
+	@$(BIN)/pytest
+
+.PHONY: check
+check: $(VENV)/.ready-dev  ## lint, formatting, types, import contracts
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/.ready-dev  ## format the code and mend what the linter can mend
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+.PHONY: screenshots
+screenshots: $(VENV)/.ready-dev libraries  ## make docs/images/*.png of the dock in real use
+	@$(BIN)/python tools/screenshots.py
+
+.PHONY: libraries
+libraries:
+	@tools/setup.sh libraries
+
+$(VENV)/.ready-run $(VENV)/.ready-dev: $(VENV)/.ready-%: pyproject.toml hatch_build.py
+	@tools/setup.sh python $*
