@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 # Windows of tests stay invisible where there is no display to show them on.
 ifeq ($(DISPLAY)$(WAYLAND_DISPLAY),)
-export QT_QPA_PLATFORM ?= offscreen
+test screenshots: export QT_QPA_PLATFORM ?= offscreen
 endif
 
 .DEFAULT_GOAL := help

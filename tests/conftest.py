@@ -1,0 +1,47 @@
+"""Where real data lies, and which tests may be skipped."""
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+DATA = Path(os.environ.get("NAPARI_FEWSHOT_TEST_DATA") or REPOSITORY.parent / "shared")
+
+NO_DATA = "no real data"
+EXCUSES = ("no GPU", "no display server", *([] if DATA.is_dir() else [NO_DATA]))
+"""Beginnings of the reasons for which a test may be skipped where all tests are required."""
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with ``data/`` (real images with masks) and ``weights/`` (real pretrained backbones)."""
+    if not DATA.is_dir():
+        pytest.skip(f"{NO_DATA}: '{DATA}' is not a folder; name it with NAPARI_FEWSHOT_TEST_DATA")
+    return DATA
+
+
+def _require(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Make a failure of a skip without a good excuse, so that CI cannot pass on tests that it did not run."""
+    if not os.environ.get("NAPARI_FEWSHOT_REQUIRE_ALL") or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    _, _, reason = report.longrepr if isinstance(report.longrepr, tuple) else ("", 0, str(report.longrepr))
+    reason = reason.removeprefix("Skipped: ")
+    if not reason.startswith(EXCUSES):
+        report.outcome = "failed"
+        report.longrepr = f"skipped ({reason}), but NAPARI_FEWSHOT_REQUIRE_ALL asks for every test"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _require(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _require(report)
+    return report
