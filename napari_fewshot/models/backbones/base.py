@@ -1,0 +1,92 @@
+"""The contract of every backbone, and the feature pyramid it makes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+Alignment = Literal["centre", "corner"]
+"""Where the cells of a level lie: cell 0 covers the first ``stride`` pixels ("centre", as after pooling), or is
+centred on pixel 0 ("corner", as after the padded strided convolutions of a ResNet)."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """Shape of one level: pixels per cell, and where cells lie."""
+
+    stride: int
+    alignment: Alignment = "centre"
+
+    @property
+    def origin(self) -> float:
+        """Pixel coordinate of the centre of cell 0."""
+        return (self.stride - 1) / 2 if self.alignment == "centre" else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class FeaturePyramid:
+    """Features of one image.
+
+    Attributes
+    ----------
+    features
+        Level -> (C, h, w) with h >= H / stride, w >= W / stride. Fine levels first.
+    size
+        (H, W) of the image. Cells beyond it come from padding.
+    """
+
+    features: Mapping[Level, Tensor]
+    size: tuple[int, int]
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Fine to coarse."""
+        return tuple(self.features)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the features take."""
+        return sum(f.element_size() * f.nelement() for f in self.features.values())
+
+    def select(self, strides: tuple[int, ...]) -> "FeaturePyramid":
+        """Keep the levels of these strides only."""
+        return FeaturePyramid({lv: f for lv, f in self.features.items() if lv.stride in strides}, self.size)
+
+
+class Backbone(Protocol):
+    """A frozen network, or anything else, from images to features. It sees no labels and keeps no state."""
+
+    @property
+    def key(self) -> str:
+        """Identity of everything that its features depend on: architecture, weights, settings."""
+        ...
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Levels that it makes, fine to coarse; all strides divide the last."""
+        ...
+
+    @property
+    def matching_strides(self) -> tuple[int, ...]:
+        """Strides of the levels to compare prototypes on."""
+        ...
+
+    def to(self, device: str) -> "Backbone":
+        """Move to a device, in place."""
+        ...
+
+    def __call__(self, image: Tensor) -> dict[Level, Tensor]:
+        """Compute features.
+
+        Parameters
+        ----------
+        image
+            (channels, H, W) float32, about [0, 1], H and W multiples of the coarsest stride.
+
+        Returns
+        -------
+        dict
+            Level -> (C, H / stride, W / stride).
+        """
+        ...

@@ -1,0 +1,23 @@
+"""Cosine similarity between cells and prototypes."""
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+
+def cosine_map(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Cosine of every cell with every prototype.
+
+    Parameters
+    ----------
+    features
+        (C, h, w).
+    prototypes
+        (M, C); a zero prototype has cosine 0 with everything.
+
+    Returns
+    -------
+    Tensor
+        (M, h, w) in [-1, 1].
+    """
+    cells = F.normalize(features.flatten(1), dim=0, eps=1e-6)  # (C, h w)
+    return (F.normalize(prototypes, dim=1, eps=1e-6) @ cells).unflatten(1, features.shape[-2:])

@@ -1,0 +1,125 @@
+"""The contract of every method: features in, probabilities out; never images, never backbones."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from torch import Tensor
+
+from napari_fewshot.models.backbones.base import FeaturePyramid
+from napari_fewshot.support import BACKGROUND
+
+
+@dataclass(frozen=True, eq=False)
+class SupportFeatures:
+    """One shot as a method sees it.
+
+    Attributes
+    ----------
+    pyramid
+        Features of the image; a function, so that features given up by the cache are computed only when needed.
+    labels
+        (H, W) int64 on the device: 0 background, class ids, 255 not labelled.
+    digest
+        Identity of image and labels.
+    """
+
+    pyramid: Callable[[], FeaturePyramid]
+    labels: Tensor
+    digest: str
+
+
+class FewShotMethod(Protocol):
+    """One system of few-shot segmentation. Holds settings and trained weights, never anything about a support set."""
+
+    name: str
+
+    def fit(self, support: Sequence[SupportFeatures], class_ids: tuple[int, ...]) -> Any:
+        """Learn from shots, all different, in canonical order. Pure: sees no query, changes no input.
+
+        Returns
+        -------
+        State
+            Immutable; what `predict` needs.
+        """
+        ...
+
+    def update(
+        self,
+        state: Any,
+        added: Sequence[SupportFeatures],
+        removed: Sequence[str],
+        class_ids: tuple[int, ...],
+    ) -> Any:
+        """Learn from a changed support set: the same, bit for bit, as `fit` on what there is now.
+
+        ``removed`` are digests. ``state`` itself is not changed.
+        """
+        ...
+
+    def predict(self, state: Any, query: FeaturePyramid) -> Tensor:
+        """Return probabilities (1 + C, H, W) at the size of the image: background, then classes, summing to 1."""
+        ...
+
+
+Summary = TypeVar("Summary")
+Solution = TypeVar("Solution")
+
+
+@dataclass(frozen=True, eq=False)
+class AdditiveState(Generic[Summary, Solution]):
+    """What was seen of each shot, by digest, and what follows from all of it."""
+
+    summaries: Mapping[str, Summary]
+    solution: Solution
+
+
+class AdditiveMethod(ABC, Generic[Summary, Solution]):
+    """A method that needs only a summary of each shot (sufficient statistics, prototypes).
+
+    Summaries are kept apart by shot and combined in the order of their digests. So a changed shot costs one
+    summary, and the result does not depend on the order of teaching, not even in the last bit.
+    """
+
+    def fit(
+        self, support: Sequence[SupportFeatures], class_ids: tuple[int, ...]
+    ) -> AdditiveState[Summary, Solution]:
+        """Summarise every shot, then combine; see `FewShotMethod`."""
+        return self._combined({}, support, class_ids)
+
+    def update(
+        self,
+        state: AdditiveState[Summary, Solution],
+        added: Sequence[SupportFeatures],
+        removed: Sequence[str],
+        class_ids: tuple[int, ...],
+    ) -> AdditiveState[Summary, Solution]:
+        """Summarise the new shots only; see `FewShotMethod`."""
+        kept = {digest: summary for digest, summary in state.summaries.items() if digest not in set(removed)}
+        return self._combined(kept, added, class_ids)
+
+    @abstractmethod
+    def summarise(self, shot: SupportFeatures) -> Summary:
+        """Reduce one shot to what `combine` needs of it."""
+
+    @abstractmethod
+    def combine(self, summaries: Sequence[Summary], class_ids: tuple[int, ...]) -> Solution:
+        """Solve for everything that was taught. ``summaries`` come in canonical order."""
+
+    def _combined(
+        self, kept: dict[str, Summary], added: Sequence[SupportFeatures], class_ids: tuple[int, ...]
+    ) -> AdditiveState[Summary, Solution]:
+        summaries = kept | {shot.digest: self.summarise(shot) for shot in added}
+        ordered = {digest: summaries[digest] for digest in sorted(summaries)}
+        return AdditiveState(ordered, self.combine(list(ordered.values()), class_ids))
+
+
+def labels_present(labels: Tensor) -> list[int]:
+    """Values of a label map (0 and class ids, not 255), ascending."""
+    return [int(v) for v in labels.unique() if v != 255]
+
+
+def with_background(class_ids: tuple[int, ...]) -> tuple[int, ...]:
+    """Label value of each channel of a prediction: background first."""
+    return (BACKGROUND, *class_ids)

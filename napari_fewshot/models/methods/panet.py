@@ -1,0 +1,77 @@
+"""PANet: prototype alignment network (Wang et al., ICCV 2019, arXiv 1908.06391), without its training.
+
+A prototype per class and one for the background, each the average feature of its pixels ("late fusion": features
+are upsampled to the mask, here by the exact transpose trick); a pixel gets the label of the prototype that its
+feature is most parallel to. There is nothing to fit, and C classes are native.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
+from napari_fewshot.models.blocks.classwise import probabilities
+from napari_fewshot.models.blocks.pooling import masked_pool
+from napari_fewshot.models.blocks.resampling import merge_levels
+from napari_fewshot.models.blocks.similarity import cosine_map
+from napari_fewshot.models.methods.base import (
+    AdditiveMethod,
+    AdditiveState,
+    SupportFeatures,
+    labels_present,
+    with_background,
+)
+
+Prototypes = Mapping[int, Tensor]
+"""Label value -> (C,) average feature of one shot's pixels with that label."""
+
+
+class PANet(AdditiveMethod[Prototypes, Tensor]):
+    """Prototypes and scaled cosine.
+
+    Parameters
+    ----------
+    strides
+        Levels to compare on, concatenated on the finest of them.
+    alpha
+        Scale of the cosine before the softmax; learning it does not help (section 3.3 of the paper).
+    """
+
+    name = "panet"
+
+    def __init__(self, strides: tuple[int, ...], alpha: float = 20.0) -> None:
+        self.strides = strides
+        self.alpha = alpha
+
+    def summarise(self, shot: SupportFeatures) -> Prototypes:
+        """Pool the features of every label of a shot (eqs. 1 and 2)."""
+        features, level = merge_levels(shot.pyramid(), self.strides)
+        values = labels_present(shot.labels)
+        if not values:
+            return {}
+        masks = torch.stack([shot.labels == v for v in values])  # (M, H, W)
+        means, _ = masked_pool(features, level, masks)
+        return dict(zip(values, means, strict=True))
+
+    def combine(self, summaries: Sequence[Prototypes], class_ids: tuple[int, ...]) -> Tensor:
+        """Average over the shots that show a label: (1 + C, D), background first.
+
+        Where no pixel was labelled as background its prototype is zero: cosine 0 with everything.
+        """
+        like = next(p for shot in summaries for p in shot.values())
+        rows = []
+        for value in with_background(class_ids):
+            pooled = [shot[value] for shot in summaries if value in shot]
+            rows.append(torch.stack(pooled).mean(0) if pooled else torch.zeros_like(like))
+        return torch.stack(rows)
+
+    def predict(self, state: AdditiveState[Prototypes, Tensor], query: FeaturePyramid) -> Tensor:
+        """Softmax over alpha times the cosine to each prototype (eq. 3), on logits at the size of the image."""
+        features, level = merge_levels(query, self.strides)
+        return probabilities(self.alpha * cosine_map(features, state.solution), level, query.size)
+
+
+def make(backbone: Backbone) -> PANet:
+    """Compare on the levels that the backbone recommends."""
+    return PANet(backbone.matching_strides)
