@@ -84,6 +84,8 @@ class Run:
     frames: tuple[Frame, ...]
     settings: PropagationSettings
     segmenter: Callable[[], FewShotSegmenter]
+    retried: frozenset[FrameKey] = frozenset()
+    """Frames that had been rejected before, and get another try."""
 
     def proposals(self, on_failure: Callable[[FrameFailure], None] | None = None) -> Iterator[Proposal]:
         """Load the segmenter if need be, learn, and propose; see `propagate`."""
@@ -203,7 +205,8 @@ class Session:
             decided = next((shot.labels for shot in self.support if shot.key == key), None)
         waiting = self._state.proposals.get(key)
         if with_proposals and waiting is not None:
-            decided = waiting.labels.astype(np.int32) if decided is None else keep_human(waiting.labels, decided)
+            proposed = waiting.labels.astype(np.int32)
+            decided = proposed if decided is None else keep_human(proposed, decided)
         return None if decided is None else np.where(decided == UNLABELLED, 0, decided).astype(np.int32)
 
     def review_queue(self) -> list[FrameKey]:
@@ -221,7 +224,7 @@ class Session:
 
     # ------------------------------------------------------------------ teaching
     def set_classes(self, classes: Iterable[LabelClass]) -> None:
-        """Name the classes; a class that is painted somewhere cannot be left out.
+        """Name the classes; a class that is painted somewhere cannot be left out. Undo keeps the names.
 
         Raises
         ------
@@ -233,7 +236,9 @@ class Session:
         if missing:
             names = ", ".join(f"'{c.name}'" for c in self.classes if c.id in missing)
             raise MaskError(f"{names} is painted on a taught image; erase it there and teach that image again first")
-        self._state = replace(self._state, support=self.support.with_classes(classes))
+        self._state, *self._undo = [
+            replace(state, support=state.support.with_classes(classes)) for state in (self._state, *self._undo)
+        ]
         self.support_changed.emit(self.support)
 
     def teach(self, shot: Shot) -> None:
@@ -249,8 +254,9 @@ class Session:
         self._remember()
         self._frames.setdefault(shot.key, shot.frame)
         proposals = dict(self._state.proposals)
-        if not shot.is_partial:
-            proposals.pop(shot.key, None)
+        waiting = proposals.pop(shot.key, None)
+        if waiting is not None and shot.is_partial and waiting.labels.shape == shot.labels.shape:
+            proposals[shot.key] = _painted_over(waiting, shot)
         self._decide(
             support=self.support.with_shot(shot),
             proposals=proposals,
@@ -261,6 +267,8 @@ class Session:
 
     def forget(self, key: FrameKey) -> None:
         """No longer learn from what was taught on this frame."""
+        if key not in self.support.keys and key not in self._state.accepted:
+            return
         self._remember()
         self._decide(
             support=self.support.without(key),
@@ -296,6 +304,7 @@ class Session:
             tuple(sorted(waiting, key=lambda frame: _distance(frame.key, first))),
             self.propagation,
             self._load_segmenter,
+            self._state.rejected,
         )
 
     def record(self, run: Run, proposal: Proposal) -> bool:
@@ -306,6 +315,8 @@ class Session:
         """
         key = proposal.key
         if run.generation != self._generation or key not in self._frames or key in self._state.accepted:
+            return False
+        if key in self._state.rejected - run.retried:
             return False
         if any(shot.key == key and not shot.is_partial for shot in self.support):
             return False
@@ -345,10 +356,16 @@ class Session:
             A frame with an open proposal.
         labels
             (H, W) the whole corrected label map.
+
+        Raises
+        ------
+        SupportError
+            If the frame has no open proposal.
+        MaskError
+            If the label map does not fit the frame.
         """
-        waiting = self._state.proposals[key]
-        if labels.shape != waiting.labels.shape:
-            raise MaskError(f"correction is {labels.shape} but '{frame_name(key)}' is {waiting.labels.shape}")
+        waiting = self._waiting(key)
+        labels = self._checked(key, labels).labels
         changed = labels != waiting.labels
         if not changed.any():
             return
@@ -374,10 +391,15 @@ class Session:
         -------
         Labels
             (H, W) what was accepted.
+
+        Raises
+        ------
+        SupportError
+            If the frame has no open proposal.
+        MaskError
+            If the label map does not fit the frame.
         """
-        waiting = self._waiting(key)
-        accepted = (waiting.labels if labels is None else labels).astype(np.int32)
-        shot = Shot(self._frames[key], accepted)
+        shot = self._checked(key, self._waiting(key).labels if labels is None else labels)
         self._remember()
         self._settle({key: shot.labels}, self.support.with_shot(shot))
         return shot.labels
@@ -439,6 +461,15 @@ class Session:
             raise SupportError(f"there is no open proposal for '{frame_name(key)}'; press Propose first")
         return waiting
 
+    def _checked(self, key: FrameKey, labels: npt.NDArray[np.integer]) -> Shot:
+        """Make a shot of what somebody says in place of an open proposal."""
+        shot, expected = Shot(self._frames[key], labels), self._waiting(key).labels.shape  # type: ignore[arg-type]
+        if shot.labels.shape != expected:  # an image that is read by a function tells no size beforehand
+            raise MaskError(
+                f"mask is {shot.labels.shape} but '{frame_name(key)}' is {expected}; paint on the same slice"
+            )
+        return shot
+
     def _settle(self, accepted: Mapping[FrameKey, Labels], support: SupportSet) -> None:
         self._decide(
             support=support,
@@ -469,9 +500,16 @@ def _distance(key: FrameKey, first: FrameKey | None) -> tuple[int, int]:
     return (1, sum(abs(a - b) for a, b in steps if isinstance(a, int) and isinstance(b, int)))
 
 
-def _merged_proposals(
-    before: _State, now: _State, frames: Mapping[FrameKey, Frame]
-) -> dict[FrameKey, OpenProposal]:
+def _painted_over(waiting: OpenProposal, shot: Shot) -> OpenProposal:
+    """Let what was painted on a frame stand over its open proposal and over earlier corrections of it."""
+    labels = keep_human(waiting.labels.astype(np.int32), shot.labels).astype(np.uint8)
+    corrections = waiting.corrections
+    if corrections is not None:
+        corrections = np.where(shot.labels == UNLABELLED, corrections, np.uint8(UNLABELLED))
+    return replace(waiting, labels=labels, corrections=corrections)
+
+
+def _merged_proposals(before: _State, now: _State, frames: Mapping[FrameKey, Frame]) -> dict[FrameKey, OpenProposal]:
     """Proposals after an undo: the newest of each frame that is open again, older ones of those decided since."""
     decided = before.accepted.keys() | before.rejected | {s.key for s in before.support if not s.is_partial}
     either = {**before.proposals, **now.proposals}

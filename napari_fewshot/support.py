@@ -17,7 +17,18 @@ UNLABELLED: Final = 255
 
 MAX_CLASSES: Final = 254
 
-_PALETTE = ("#e6550d", "#3182bd", "#31a354", "#c51b8a", "#dd9c00", "#756bb1", "#17a2a2", "#a63603", "#7a0177", "#525252")
+_PALETTE = (
+    "#e6550d",
+    "#3182bd",
+    "#31a354",
+    "#c51b8a",
+    "#dd9c00",
+    "#756bb1",
+    "#17a2a2",
+    "#a63603",
+    "#7a0177",
+    "#525252",
+)
 
 
 @dataclass(frozen=True)
