@@ -73,13 +73,13 @@ def test_an_image_that_is_not_one_slice_is_refused(shape: tuple[int, ...]) -> No
 
 @pytest.mark.parametrize("dtype", ["complex64", "object", "U3", "datetime64[s]"])
 def test_values_that_are_not_real_numbers_are_refused(dtype: str) -> None:
-    with pytest.raises(ImageError, match="'a' holds values of type .*convert it to real numbers"):
+    with pytest.raises(ImageError, match=r"'a' holds values of type .*convert it to real numbers"):
         Frame("a", np.zeros((16, 16), dtype)).read()
 
 
 @pytest.mark.parametrize("shape", [(0, 20), (20, 0), (20, 20, 0)])
 def test_an_empty_image_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ImageError, match="'a' is empty, shape .*load an image that has pixels"):
+    with pytest.raises(ImageError, match=r"'a' is empty, shape .*load an image that has pixels"):
         Frame("a", np.zeros(shape)).read()
 
 

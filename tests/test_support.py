@@ -65,7 +65,7 @@ def test_a_mask_of_floats_is_refused() -> None:
 
 @pytest.mark.parametrize("value", [-1, 256, 40_000])
 def test_mask_values_that_mean_nothing_are_refused(value: int) -> None:
-    with pytest.raises(MaskError, match="mask of 'a' holds values from .*use 0 for background, 1 to 254 for classes"):
+    with pytest.raises(MaskError, match=r"mask of 'a' holds values from .*use 0 for background, 1 to 254 for classes"):
         Shot(FRAME, mask(a=value))
 
 

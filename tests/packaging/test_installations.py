@@ -1,4 +1,4 @@
-"""Every way to install must bring the manifest and the weights along, each checked in a virtual environment of its own."""
+"""Every way to install brings the manifest and the weights along; each is tried in a virtual environment of its own."""
 
 import json
 import os
@@ -16,8 +16,8 @@ import pytest
 import hatch_build
 
 REPOSITORY = Path(__file__).parents[2]
-SOURCES = ["napari_fewshot", "weights", *"napari.yaml hatch_build.py pyproject.toml README.md".split()]
-SOURCES += ["CHANGELOG.md", "LICENSE", ".gitignore"]
+SOURCE_FOLDERS = ["napari_fewshot", "weights"]
+SOURCE_FILES = ["napari.yaml", "hatch_build.py", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", ".gitignore"]
 
 REPORT = """
 import json
@@ -53,11 +53,11 @@ def run(*command: object, cwd: Path) -> str:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository as a fresh clone would have it."""
     folder = tmp_path_factory.mktemp("source")
-    for name in SOURCES:
-        if (REPOSITORY / name).is_dir():
-            shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "napari.yaml"))
-        else:
-            shutil.copy(REPOSITORY / name, folder / name)
+    git_ignored = shutil.ignore_patterns("__pycache__", "napari.yaml")
+    for name in SOURCE_FOLDERS:
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=git_ignored)
+    for name in SOURCE_FILES:
+        shutil.copy(REPOSITORY / name, folder)
     return folder
 
 
