@@ -19,8 +19,8 @@ demo: $(VENV)/.ready-run  ## run the main job without a window; masks and an ove
 	@$(BIN)/napari-fewshot demo --out demo-output
 
 .PHONY: app
-app: $(VENV)/.ready-dev libraries  ## open napari with the dock and a sample
-	@$(BIN)/python tools/app.py
+app: $(VENV)/.ready-dev libraries  ## open napari with the dock and a sample (SAMPLE=ihc_tiles, coins or synthetic_cells)
+	@$(BIN)/python tools/app.py $(SAMPLE)
 
 .PHONY: test
 test: $(VENV)/.ready-dev libraries  ## run all tests

@@ -1,0 +1,28 @@
+"""The cards of `weights/index.json` tell the truth about the files beside them."""
+
+import hashlib
+import json
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[2] / "weights"
+FIELDS = {"name", "file", "sha256", "backbone", "input", "recipe", "data", "licence", "metrics"}
+
+
+def test_every_file_has_a_card_and_every_card_its_file() -> None:
+    index = json.loads((FOLDER / "index.json").read_text())
+    assert index["version"] == 1
+    cards = index["weights"]
+    assert sorted(card["file"] for card in cards) == sorted(p.name for p in FOLDER.glob("*.safetensors"))
+    assert len({card["name"] for card in cards}) == len(cards)
+    for card in cards:
+        assert set(card) == FIELDS
+        assert hashlib.sha256((FOLDER / card["file"]).read_bytes()).hexdigest() == card["sha256"]
+
+
+def test_the_folder_holds_weights_in_no_other_format() -> None:
+    assert {p.suffix for p in FOLDER.iterdir()} <= {".json", ".md", ".safetensors"}
+
+
+def test_the_readme_documents_every_field_of_a_card() -> None:
+    readme = (FOLDER / "README.md").read_text()
+    assert {line.split("`")[1] for line in readme.splitlines() if line.startswith("| `")} == FIELDS
