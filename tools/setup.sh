@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 venv=.venv
 
-say() { printf '%s\n' "$*" >&2; }
+say() { printf '%s\n' "$@" >&2; }
 stop() { say "$@"; exit 1; }
 
 # ---------------------------------------------------------------- packages of the system
@@ -57,7 +57,7 @@ xauth                       xauth
 
 missing_packages() {
     local known file package
-    known=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p)
+    known=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p) || return 0 # no glibc, no list: nothing can be said
     while read -r file package; do
         [[ -z $file || $known == *"$file "* ]] || echo "$package"
     done <<<"$qt_libraries"
