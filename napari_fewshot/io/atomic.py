@@ -73,6 +73,22 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
         raise ExportError(f"'{path}' is write-protected; choose another name, or lift the protection")
 
 
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder, and those above it, where it is missing.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be made.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"the folder was not made: {_reason(error, folder / 'in it')}") from error
+    return folder
+
+
 def _keep_mode(target: Path, partial: Path) -> None:
     """Give the new file the permissions of the one that it replaces."""
     with suppress(OSError):

@@ -150,7 +150,7 @@ def ihc_sample() -> Sample:
         masks={frame.key: mask for frame, mask in zip(frames, masks, strict=True)},
         masks_are_true=False,
         rule="colour deconvolution, DAB stain above Otsu's threshold",
-        classes=(LabelClass(1, "epithelium", "#17a2a2"),),
+        classes=(LabelClass(1, "epithelium", "#22d3ee"),),
     )
 
 

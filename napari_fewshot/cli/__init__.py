@@ -1,0 +1,42 @@
+"""The command line: ``napari-fewshot VERB``, one file per verb.
+
+Nothing heavy is imported before a verb runs, so that ``--help`` answers at once.
+"""
+
+from typing import Annotated
+
+import typer
+
+from napari_fewshot import __version__
+from napari_fewshot.cli.demo import demo
+from napari_fewshot.cli.methods import methods
+
+app = typer.Typer(
+    name="napari-fewshot",
+    help="Paint one mask, get proposals everywhere else: few-shot mask propagation without a window.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+app.command()(demo)
+app.command()(methods)
+
+
+def main() -> None:
+    """Run the command line; what ``napari-fewshot`` starts."""
+    app(prog_name="napari-fewshot")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"napari-fewshot {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
