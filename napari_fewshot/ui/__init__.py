@@ -1,0 +1,1 @@
+"""The dock in napari: the only folder that may import napari, Qt and magicgui."""

@@ -1,0 +1,75 @@
+"""The buttons of the dock: what is written on them, and the key that presses each."""
+
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """Something a person can ask for; the value is the name of the controller's method."""
+
+    PAINT = "paint"
+    TEACH = "teach"
+    NOTHING_HERE = "nothing_here"
+    PROPOSE = "propose"
+    CANCEL = "cancel"
+    ACCEPT = "accept"
+    REJECT = "reject"
+    NEXT = "next_to_review"
+    ACCEPT_ABOVE = "accept_above"
+    UNDO = "undo"
+    EXPORT = "export"
+
+
+# Shift and a letter: napari itself uses Shift+A, L, P and V, and single letters, digits and Ctrl combinations
+# for its own tools and menus. A key binding of a layer would win over one of the viewer, a shortcut of the
+# window wins over both.
+KEYS: dict[Action, str] = {
+    Action.PAINT: "Shift+B",
+    Action.TEACH: "Shift+T",
+    Action.NOTHING_HERE: "Shift+H",
+    Action.PROPOSE: "Shift+G",
+    Action.CANCEL: "Shift+Q",
+    Action.ACCEPT: "Shift+Y",
+    Action.REJECT: "Shift+R",
+    Action.NEXT: "Shift+N",
+    Action.ACCEPT_ABOVE: "Shift+M",
+    Action.UNDO: "Shift+U",
+    Action.EXPORT: "Shift+E",
+}
+
+TITLES: dict[Action, str] = {
+    Action.PAINT: "Paint",
+    Action.TEACH: "Teach this slice",
+    Action.NOTHING_HERE: "Nothing here",
+    Action.PROPOSE: "Propose",
+    Action.CANCEL: "Cancel",
+    Action.ACCEPT: "Accept",
+    Action.REJECT: "Reject",
+    Action.NEXT: "Next to review",
+    Action.ACCEPT_ABOVE: "Accept all above",
+    Action.UNDO: "Undo",
+    Action.EXPORT: "Export ...",
+}
+
+HINTS: dict[Action, str] = {
+    Action.PAINT: "Take the brush of the selected class, for the labels of this slice or to correct its proposal.",
+    Action.TEACH: "Learn from what you painted on this slice.",
+    Action.NOTHING_HERE: "Teach that this slice holds none of your classes.",
+    Action.PROPOSE: "Propose masks for all slices and images that you have not decided on, the shown one first.",
+    Action.CANCEL: "Stop proposing. What is there already stays.",
+    Action.ACCEPT: "Take the proposal of this slice, with your corrections, as its labels and as a further example. "
+    "Pixels that you painted stay as they are.",
+    Action.REJECT: "Throw the proposal of this slice away.",
+    Action.NEXT: "Go to the open proposal with the lowest score.",
+    Action.ACCEPT_ABOVE: "Accept every open proposal with at least this score. They are not used as examples.",
+    Action.UNDO: "Take back the last teaching, acceptance or rejection. What you painted stays.",
+    Action.EXPORT: "Write the label layers to TIFF files.",
+}
+
+
+def with_key(action: Action, title: str | None = None) -> str:
+    """Write an action with its key, for buttons and sentences.
+
+    >>> with_key(Action.TEACH)
+    'Teach this slice (Shift+T)'
+    """
+    return f"{(title or TITLES[action]).removesuffix(' ...')} ({KEYS[action]})"

@@ -1,0 +1,173 @@
+"""Which axes of an image layer are its plane, its sliders and its channels."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_fewshot.errors import ImageError, MaskError
+
+_CHANNEL_NAMES = frozenset({"c", "ch", "channel", "channels"})
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the data of one image layer falls into 2D frames.
+
+    Parameters
+    ----------
+    shape
+        Of the whole array, at full resolution.
+    rgb
+        Whether the last axis holds colours.
+    channel_axis
+        The axis that holds channels, or None.
+
+    Raises
+    ------
+    ImageError
+        If no plane is left.
+
+    Examples
+    --------
+    >>> layout = Layout((5, 2, 64, 48), channel_axis=1)
+    >>> layout.sliders, layout.plane, layout.size
+    ((0,), (2, 3), (64, 48))
+    >>> layout.take(np.zeros((5, 2, 64, 48)), (3,)).shape
+    (64, 48, 2)
+    """
+
+    shape: tuple[int, ...]
+    rgb: bool = False
+    channel_axis: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.channel_axis is not None and not (0 <= self.channel_axis < self.ndim and not self.rgb):
+            raise ImageError(f"there is no channel axis {self.channel_axis} in an image of shape {self.shape}")
+        if len(self.spatial) < 2:
+            what = f"shape {self.shape}" + (f", channels on axis {self.channel_axis}" if self.has_channels else "")
+            raise ImageError(f"the image has {what}: height and width are needed; load a 2D image or a stack")
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes that napari counts: all but the colours."""
+        return len(self.shape) - self.rgb
+
+    @property
+    def has_channels(self) -> bool:
+        """Whether an axis was named to hold channels."""
+        return self.channel_axis is not None
+
+    @cached_property
+    def spatial(self) -> tuple[int, ...]:
+        """Sliders, then the plane."""
+        return tuple(axis for axis in range(self.ndim) if axis != self.channel_axis)
+
+    @property
+    def sliders(self) -> tuple[int, ...]:
+        """Axes that one moves along."""
+        return self.spatial[:-2]
+
+    @property
+    def plane(self) -> tuple[int, ...]:
+        """The axes y and x."""
+        return self.spatial[-2:]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        y, x = self.plane
+        return self.shape[y], self.shape[x]
+
+    @property
+    def stack_shape(self) -> tuple[int, ...]:
+        """Number of positions of each slider."""
+        return tuple(self.shape[axis] for axis in self.sliders)
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """(H, W) or (H, W, channels)."""
+        if self.rgb:
+            return (*self.size, self.shape[-1])
+        return self.size if self.channel_axis is None else (*self.size, self.shape[self.channel_axis])
+
+    def positions(self) -> Iterator[tuple[int, ...]]:
+        """Every position of the sliders."""
+        return iter(np.ndindex(self.stack_shape))
+
+    def take(self, data: Any, position: Sequence[int]) -> npt.NDArray[Any]:
+        """Cut one frame (H, W) or (H, W, channels) out of the whole array; reads no more than that."""
+        part = np.asarray(data[self._selection(position, len(self.shape))])
+        if self.channel_axis is None:
+            return part
+        channels_at = sum(axis < self.channel_axis for axis in self.plane)
+        return np.moveaxis(part, channels_at, -1)
+
+    # ---------------------------------------------------------------- labels
+    @property
+    def keeps_channel_axis(self) -> bool:
+        """Whether the labels need the channel axis to line up with their image.
+
+        napari lines layers up by their last axes, so a channel axis in front can be left out; one further back
+        cannot.
+        """
+        return self.channel_axis is not None and self.channel_axis != 0
+
+    def empty_labels(self) -> npt.NDArray[np.uint8]:
+        """Make room for labels; all channels share the same pixels (a stride of zero bytes)."""
+        base = np.zeros((*self.stack_shape, *self.size), np.uint8)
+        if not self.keeps_channel_axis:
+            return base
+        axis = self.channel_axis
+        assert axis is not None
+        shape, strides = list(base.shape), list(base.strides)
+        shape.insert(axis, self.shape[axis])
+        strides.insert(axis, 0)
+        return np.lib.stride_tricks.as_strided(base, shape, strides, writeable=True)
+
+    def fits(self, labels_shape: Sequence[int]) -> bool:
+        """Whether a label array of this shape lies on the image."""
+        return tuple(labels_shape) in {(*self.stack_shape, *self.size), self.shape[: self.ndim]}
+
+    def label_index(self, position: Sequence[int], labels_ndim: int) -> tuple[int | slice, ...]:
+        """Index of one slice (H, W) in a label array.
+
+        Raises
+        ------
+        MaskError
+            If the labels do not lie on the image.
+        """
+        if labels_ndim == len(self.spatial):
+            return (*position, slice(None), slice(None))
+        if labels_ndim == self.ndim:
+            return self._selection(position, self.ndim, channel=0)
+        raise MaskError(f"the labels have {labels_ndim} axes but their image has {self.ndim}; paint on the same slice")
+
+    def stack_of(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return labels without the channel axis, (sliders..., H, W)."""
+        if labels.ndim == len(self.spatial) or self.channel_axis is None:
+            return labels
+        return np.moveaxis(labels, self.channel_axis, 0)[0]
+
+    def _selection(self, position: Sequence[int], ndim: int, channel: int | None = None) -> tuple[int | slice, ...]:
+        selection: list[int | slice] = [slice(None)] * ndim
+        for axis, place in zip(self.sliders, position, strict=True):
+            selection[axis] = int(place)
+        if channel is not None and self.channel_axis is not None:
+            selection[self.channel_axis] = channel
+        return tuple(selection)
+
+
+def guess_channel_axis(axis_labels: Sequence[str], rgb: bool) -> int | None:
+    """Find the axis that is called a channel axis.
+
+    >>> guess_channel_axis(("z", "c", "y", "x"), rgb=False)
+    1
+    """
+    if rgb or len(axis_labels) < 3:
+        return None
+    found = [axis for axis, label in enumerate(axis_labels) if label.strip().lower() in _CHANNEL_NAMES]
+    return found[0] if len(found) == 1 else None

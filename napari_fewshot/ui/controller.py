@@ -1,0 +1,709 @@
+"""What happens when a person presses something: between the session and the window, knowing neither Qt nor napari."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial, wraps
+from typing import Concatenate, Literal, ParamSpec
+
+import numpy as np
+
+from napari_fewshot.errors import ExportError, FewShotError, ImageError, MaskError, SupportError
+from napari_fewshot.frames import Frame, FrameKey, Labels, frame_name
+from napari_fewshot.io.labels import default_names
+from napari_fewshot.propagation import FrameFailure, PropagationSettings
+from napari_fewshot.proposals import Proposal
+from napari_fewshot.segmenter import SegmenterSettings
+from napari_fewshot.session import FrameState, Run, Session
+from napari_fewshot.support import BACKGROUND, UNLABELLED, LabelClass, Shot, SupportSet
+from napari_fewshot.ui.actions import Action, with_key
+from napari_fewshot.ui.jobs import Failed, Finished, Stage, Written, export_job, propose_job
+from napari_fewshot.ui.next_step import Situation, next_step
+from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportStack, Layers, Runner, View
+from napari_fewshot.ui.state import DockState, Progress
+
+Unpainted = Literal["automatic", "background", "unknown"]
+"""What unpainted pixels of a taught slice mean."""
+
+LARGEST_ID = PAINTED_BACKGROUND - 1
+_REDRAW_SECONDS = 0.1  # at most this often while results stream in
+
+_P = ParamSpec("_P")
+
+
+def _reported(
+    method: "Callable[Concatenate[Controller, _P], None]",
+) -> "Callable[Concatenate[Controller, _P], None]":
+    """Show what goes wrong instead of letting it pass: a person's mistake as a message, a defect in full."""
+
+    @wraps(method)
+    def command(self: "Controller", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        self._error = ""
+        try:
+            method(self, *args, **kwargs)
+        except FewShotError as error:
+            self._fail(error)
+        except Exception as error:
+            self._fail(error)
+            self._refresh()
+            raise
+        self._refresh()
+
+    return command
+
+
+class Controller:
+    """Answers what a person does in the dock.
+
+    Parameters
+    ----------
+    session
+        What was taught, proposed and decided.
+    view
+        Shows the state of things.
+    layers
+        The viewer's layers.
+    runner
+        A thread for proposals.
+    exporter
+        A thread for writing files.
+    clock
+        Seconds, for the time left.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        view: View,
+        layers: Layers,
+        runner: Runner,
+        exporter: Runner,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.session = session
+        self.unpainted: Unpainted = "automatic"
+        self.accept_score = 0.9
+        self.refresh_after_decision = True
+        self._view, self._layers, self._runner, self._exporter, self._clock = view, layers, runner, exporter, clock
+        self._brush = session.classes[0].id if session.classes else PAINTED_BACKGROUND
+        self._error = ""
+        self._run: Run | None = None
+        self._done = 0
+        self._stage = ""
+        self._first_result_at: float | None = None
+        self._drawn_at = 0.0
+        self._failures: list[FrameFailure] = []
+        self._exporting = ""
+        self._last_shown: FrameKey | None = None
+        layers.set_classes(session.classes)
+        self.layers_changed()
+
+    # ------------------------------------------------------------------ what happens in the viewer
+    @_reported
+    def layers_changed(self) -> None:
+        """Catch up with layers that came, went, or were renamed."""
+        self._sync_frames()
+
+    def slice_changed(self) -> None:
+        """Catch up with sliders, with the selected layer, and with what was painted before they moved."""
+        left, self._last_shown = self._last_shown, self._shown_or_none()
+        if left is not None and left != self._last_shown:
+            self._take_corrections(left)
+        self._refresh()
+
+    def edited(self) -> None:
+        """Catch up with something painted."""
+        self._refresh()
+
+    # ------------------------------------------------------------------ choices
+    @_reported
+    def choose_image(self, uid: str, chosen: bool) -> None:
+        """Label an image, or leave it alone."""
+        self._take_all_corrections()
+        self._layers.choose(uid, chosen)
+        self._sync_frames()
+
+    @_reported
+    def set_channel_axis(self, uid: str, axis: int | None) -> None:
+        """Say which axis of an image holds channels. What was taught on it before no longer fits and is forgotten."""
+        self._take_all_corrections()
+        self._layers.set_channel_axis(uid, axis)
+        for key in [key for key in self.session.support.keys if _uid(key) == uid]:
+            self.session.forget(key)
+        self._sync_frames()
+
+    @_reported
+    def use_settings(self, settings: SegmenterSettings) -> None:
+        """Work with another method, backbone or device from the next run on."""
+        self.session.use(settings)
+
+    @_reported
+    def use_propagation(self, settings: PropagationSettings) -> None:
+        """Make proposals in another way from the next run on."""
+        self.session.propagation = settings
+
+    @_reported
+    def set_unpainted(self, meaning: Unpainted) -> None:
+        """Say what unpainted pixels of a slice mean when it is taught."""
+        self.unpainted = meaning
+
+    @_reported
+    def set_refresh_after_decision(self, refresh: bool) -> None:
+        """Say whether open proposals are made anew after each decision."""
+        self.refresh_after_decision = refresh
+
+    @_reported
+    def set_accept_score(self, score: float) -> None:
+        """Accept all at or above this score, in [0, 1], when asked."""
+        self.accept_score = score
+
+    # ------------------------------------------------------------------ classes
+    @_reported
+    def add_class(self) -> None:
+        """Add a class with the next free id and take it as the brush."""
+        taken = {c.id for c in self.session.classes}
+        free = next((i for i in range(1, LARGEST_ID + 1) if i not in taken), None)
+        if free is None:
+            raise MaskError(f"there are {LARGEST_ID} classes already; remove one first")
+        self._set_classes([*self.session.classes, LabelClass(free)])
+        self._brush = free
+
+    @_reported
+    def change_class(self, changed: LabelClass) -> None:
+        """Give a class another name or colour."""
+        self._set_classes([changed if c.id == changed.id else c for c in self.session.classes])
+
+    @_reported
+    def remove_class(self, class_id: int) -> None:
+        """Remove a class that is painted nowhere."""
+        kept = [c for c in self.session.classes if c.id != class_id]
+        where = self._layers.paints_anywhere(class_id)
+        if where and class_id not in self.session.support.class_ids:
+            name = self._class_name(class_id)
+            raise MaskError(f"'{name}' is painted on '{where}'; erase it there before you remove the class")
+        self._set_classes(kept)
+        if self._brush == class_id:
+            self._brush = kept[0].id if kept else PAINTED_BACKGROUND
+
+    @_reported
+    def select_brush(self, value: int) -> None:
+        """Take a class, or the painted background, as the brush."""
+        self._brush = value
+        self._take_brush()
+
+    # ------------------------------------------------------------------ teaching
+    @_reported
+    def paint(self) -> None:
+        """Take the brush: on the proposal where one is open, on the labels otherwise."""
+        self._take_brush()
+
+    @_reported
+    def teach(self) -> None:
+        """Learn from what is painted on the slice on screen."""
+        key = self._shown()
+        self._ensure_labels(_uid(key))
+        painted = self._painted(key)
+        if not painted.any():
+            self._take_brush()
+            raise SupportError(
+                f"nothing is painted on '{self._layers.name(key)}'; paint an example of what you look for, "
+                f"or press {with_key(Action.NOTHING_HERE)} if there is none on it"
+            )
+        self._teach(key, shot_labels(painted, self.unpainted))
+        missing = self.session.support.unpainted
+        if missing and self.session.support.class_ids:
+            names = ", ".join(f"'{c.name}'" for c in missing)
+            self._view.notify(f"Taught. {names} is painted nowhere yet: nothing will be proposed for it.")
+
+    @_reported
+    def nothing_here(self) -> None:
+        """Teach that the slice on screen holds none of the classes."""
+        key = self._shown()
+        self._ensure_labels(_uid(key))
+        painted = self._painted(key)
+        if np.isin(painted, (0, PAINTED_BACKGROUND), invert=True).any():
+            raise MaskError(
+                f"there is something painted on '{self._layers.name(key)}'; erase it first, "
+                f"or teach it with {with_key(Action.TEACH)}"
+            )
+        self._teach(key, np.zeros_like(painted))
+
+    def _teach(self, key: FrameKey, labels: Labels) -> None:
+        self._take_corrections(key)
+        self.session.teach(Shot(self._read_frame(key), labels))
+        if self.session.proposal(key) is None:
+            self._layers.clear_proposals([key])
+        self._follow_classes()
+        self._refresh_proposals(key)
+
+    # ------------------------------------------------------------------ proposing
+    @_reported
+    def propose(self) -> None:
+        """Propose for every slice that is not decided, the one on screen first."""
+        self._take_all_corrections()
+        self._sync_frames()
+        if not self._layers.frames():
+            raise ImageError("there is no image to label; open one, and tick it in the list")
+        self._start(self._shown_or_none(), again=True)
+
+    @_reported
+    def cancel(self) -> None:
+        """Stop proposing."""
+        self._end_run()
+
+    def _start(self, first: FrameKey | None, *, again: bool) -> None:
+        run = self.session.start_run(first, again=again)
+        self._end_run()
+        if not run.frames:
+            return
+        self._run, self._done, self._failures, self._stage = run, 0, [], "Loading the model ..."
+        self._first_result_at = None
+        self._runner.start(partial(propose_job, run), partial(self._receive, run), len(run.frames))
+
+    def _end_run(self) -> None:
+        self._run = None
+        self._runner.stop()
+
+    def _refresh_proposals(self, first: FrameKey | None) -> None:
+        """Propose again where a decision made open proposals out of date."""
+        waiting = self._run is not None or self.session.review_queue()
+        if self.refresh_after_decision and waiting and self.session.support.class_ids:
+            self._start(first, again=False)
+
+    def _receive(self, run: Run, item: object) -> None:
+        """Take in what a run found; what an overtaken or cancelled run found is dropped."""
+        if run is not self._run:
+            return
+        important = True
+        match item:
+            case Stage():
+                self._stage = item.text
+            case Proposal():
+                important = self._receive_proposal(run, item)
+            case FrameFailure():
+                self._done += 1
+                if item.key in self.session.frames:  # of a layer that was deleted nobody wants to hear
+                    self._failures.append(item)
+            case Failed():
+                self._end_run()
+                self._fail(item.error)
+            case Finished():
+                self._finish()
+        if important or self._clock() - self._drawn_at > _REDRAW_SECONDS:
+            self._refresh()
+
+    def _receive_proposal(self, run: Run, proposal: Proposal) -> bool:
+        """Record and show a proposal. Returns whether somebody is looking at it."""
+        self._done += 1
+        if self._first_result_at is None:
+            self._first_result_at = self._clock()
+        self._take_corrections(proposal.key)
+        if not self.session.record(run, proposal):
+            return False
+        self._ensure_proposals(_uid(proposal.key))
+        self._show_proposal(proposal.key)
+        return self._done == 1 or proposal.key == self._last_shown
+
+    def _finish(self) -> None:
+        failures = self._failures
+        self._end_run()
+        if failures:
+            first = self._in_words(failures[0].message)
+            count = "" if len(failures) == 1 else f"{len(failures)} slices could not be used. The first: "
+            self._tell_error(f"{count}{first}")
+
+    # ------------------------------------------------------------------ deciding
+    @_reported
+    def accept(self) -> None:
+        """Accept the proposal on screen, with what a person painted over it; it becomes a further shot."""
+        key = self._shown()
+        self._take_corrections(key)
+        self._check_open(key)
+        self._ensure_labels(_uid(key))
+        self._let_painted_stand(key)
+        self.session.add_frames([self._read_frame(key)])  # a shot outlives its layer
+        accepted = self.session.accept(key)
+        self._layers.write_accepted([(key, accepted)])
+        self._layers.clear_proposals([key])
+        self._follow_classes()
+        self._refresh_proposals(key)
+
+    @_reported
+    def accept_above(self) -> None:
+        """Accept every open proposal with at least the chosen score."""
+        self._take_all_corrections()
+        for key in self.session.above(self.accept_score):
+            self._let_painted_stand(key)
+        keys = self.session.accept_above(self.accept_score)
+        if not keys:
+            raise SupportError(f"no open proposal scores {self.accept_score:.0%} or more; choose a lower score")
+        for uid in {_uid(key) for key in keys}:
+            self._ensure_labels(uid)
+        accepted = [(key, labels) for key in keys if (labels := self.session.labels(key)) is not None]
+        self._layers.write_accepted(accepted)
+        self._layers.clear_proposals(keys)
+
+    @_reported
+    def reject(self) -> None:
+        """Throw the proposal on screen away."""
+        key = self._shown()
+        self._check_open(key)
+        self._take_corrections(key)
+        self.session.reject(key)
+        self._layers.clear_proposals([key])
+
+    @_reported
+    def next_to_review(self) -> None:
+        """Go to the open proposal with the lowest score."""
+        here = self._shown_or_none()
+        if here is not None:
+            self._take_corrections(here)
+        key = self.session.next_to_review(here)
+        if key is None:
+            raise SupportError(f"no proposal waits for a decision; press {with_key(Action.PROPOSE)} to get some")
+        self._layers.go_to(key)
+        self._last_shown = key
+
+    @_reported
+    def undo(self) -> None:
+        """Take back the last decision, in the layers as well."""
+        if not self.session.can_undo:
+            raise SupportError("there is nothing to take back")
+        self._take_all_corrections()
+        decided = {key for key in self.session.frames if self.session.state(key) is FrameState.ACCEPTED}
+        busy, support = self._run is not None, self.session.support
+        changed = self.session.undo()
+        self._end_run()
+        self._layers.unwrite([k for k in changed if k in decided and self.session.state(k) is not FrameState.ACCEPTED])
+        reopened = [key for key in changed if self.session.proposal(key) is not None]
+        for key in reopened:
+            self._ensure_proposals(_uid(key))
+            self._show_proposal(key)
+        self._layers.clear_proposals([key for key in changed if key not in reopened])
+        self._follow_classes()
+        if busy or support.keys != self.session.support.keys:
+            self._refresh_proposals(self._shown_or_none())
+
+    # ------------------------------------------------------------------ exporting
+    @_reported
+    def export(self) -> None:
+        """Ask what to write, and write it off the GUI thread."""
+        self._take_all_corrections()
+        layers = self._layers.label_layers()
+        if not layers:
+            raise ExportError("there are no labels to export yet; paint and teach, or accept a proposal, first")
+        names = default_names(name for _, name in layers)
+        choices = [ExportChoice(uid, name, file) for (uid, name), file in zip(layers, names, strict=True)]
+        request = self._view.ask_export(choices)
+        if request is None or not request.files:
+            return
+        stacks = [(path, self._export_stack(uid, request.with_proposals)) for uid, path in request.files]
+        self._exporting = "Writing files ..."
+        self._exporter.start(
+            partial(export_job, stacks, request.overwrite), partial(self._receive_export, []), len(stacks)
+        )
+
+    def _export_stack(self, uid: str, with_proposals: bool) -> ExportStack:
+        stack = self._layers.export_stack(uid)
+        labels = stack.labels
+        if with_proposals:
+            for key in self.session.review_queue():
+                waiting = self.session.proposal(key)
+                if _uid(key) == uid and waiting is not None:
+                    slice_ = labels[_position(key)]  # (H, W), a view
+                    slice_[...] = np.where(slice_ == 0, waiting.labels, slice_)
+        labels[labels == PAINTED_BACKGROUND] = BACKGROUND
+        return stack
+
+    def _receive_export(self, written: list[str], item: object) -> None:
+        match item:
+            case Stage():
+                self._exporting = item.text
+            case Written():
+                written.append(item.path.name)
+                self._view.notify(f"Wrote {item.path}")
+            case Failed():
+                self._exporting = ""
+                self._fail(item.error)
+            case Finished():
+                self._exporting = ""
+        self._refresh()
+
+    # ------------------------------------------------------------------ layers and session in step
+    def _sync_frames(self) -> None:
+        """Make the session's frames those of the chosen images."""
+        wanted = {frame.key: frame for frame in self._layers.frames()}
+        known = self.session.frames
+        gone = [key for key in known if key not in wanted]
+        if gone:
+            self.session.remove_frames(gone)
+            self._layers.clear_proposals(gone)
+        self.session.add_frames(frame for key, frame in wanted.items() if key not in known)
+        self._last_shown = self._shown_or_none()
+
+    def _ensure_labels(self, uid: str) -> None:
+        """Make the labels layer; one that somebody deleted comes back with what was taught and accepted."""
+        if not self._layers.ensure_labels(uid):
+            return
+        for key in self.session.frames:
+            if _uid(key) == uid and (labels := self.session.labels(key)) is not None:
+                self._layers.restore_painted(key, self._as_painted(key, labels))
+
+    def _as_painted(self, key: FrameKey, labels: Labels) -> Labels:
+        shot = next((shot for shot in self.session.support if shot.key == key), None)
+        if shot is None or not shot.is_partial:
+            return labels
+        return np.where(shot.labels == BACKGROUND, PAINTED_BACKGROUND, labels).astype(np.int32)
+
+    def _ensure_proposals(self, uid: str) -> None:
+        """Make the proposal layer; one that somebody deleted comes back with every open proposal."""
+        if not self._layers.ensure_proposals(uid):
+            return
+        for key in self.session.review_queue():
+            if _uid(key) == uid:
+                self._show_proposal(key)
+
+    def _show_proposal(self, key: FrameKey) -> None:
+        waiting = self.session.proposal(key)
+        if waiting is not None:
+            self._layers.show_proposal(key, waiting.labels)
+
+    def _take_corrections(self, key: FrameKey) -> None:
+        """Tell the session what a person changed on a proposal, however it was changed (undo emits no event)."""
+        waiting = self.session.proposal(key)
+        shown = None if waiting is None else self._layers.proposed(key)
+        if waiting is not None and shown is not None and shown.shape == waiting.labels.shape:
+            self.session.correct(key, np.where(shown >= PAINTED_BACKGROUND, BACKGROUND, shown).astype(np.int32))
+
+    def _take_all_corrections(self) -> None:
+        for key in self.session.review_queue():
+            self._take_corrections(key)
+
+    def _let_painted_stand(self, key: FrameKey) -> None:
+        """Put what a person painted on the labels layer over the proposal, as a correction of it."""
+        waiting = self.session.proposal(key)
+        painted = None if self._layers.painted(key) is None else self._painted(key)
+        if waiting is not None and painted is not None and painted.any():
+            human = np.where(painted == PAINTED_BACKGROUND, BACKGROUND, painted)
+            self.session.correct(key, np.where(painted != 0, human, waiting.labels).astype(np.int32))
+
+    def _painted(self, key: FrameKey) -> Labels:
+        """What is painted at a frame (H, W), 254 for background."""
+        painted = self._layers.painted(key)
+        if painted is None:
+            raise MaskError(f"'{self._layers.name(key)}' has no labels layer; press {with_key(Action.PAINT)}")
+        if painted.size and (painted.min() < 0 or painted.max() > PAINTED_BACKGROUND):
+            raise MaskError(
+                f"the labels of '{self._layers.name(key)}' hold the value "
+                f"{painted.max() if painted.max() > PAINTED_BACKGROUND else painted.min()}; "
+                f"classes go from 1 to {LARGEST_ID}: relabel them"
+            )
+        return painted
+
+    def _read_frame(self, key: FrameKey) -> Frame:
+        """The frame with its pixels as they are now, so that it outlives its layer."""
+        frame = self.session.frame(key)
+        return Frame(key, np.array(frame.read()), frame.spacing)
+
+    def _shown(self) -> FrameKey:
+        key = self._layers.shown()
+        if key is None or key not in self.session.frames:
+            raise ImageError("no ticked image is on screen; open an image, tick it in the list, and show it")
+        return key
+
+    def _shown_or_none(self) -> FrameKey | None:
+        try:
+            key = self._layers.shown()
+        except FewShotError:
+            return None
+        return key if key in self.session.frames else None
+
+    def _check_open(self, key: FrameKey) -> None:
+        if self.session.proposal(key) is None:
+            raise SupportError(
+                f"there is no open proposal on '{self._layers.name(key)}'; press {with_key(Action.PROPOSE)}, "
+                f"or {with_key(Action.NEXT)} to go to one"
+            )
+
+    def _take_brush(self) -> None:
+        key = self._shown()
+        on_proposal = self.session.proposal(key) is not None
+        if on_proposal:
+            self._ensure_proposals(_uid(key))
+        else:
+            self._ensure_labels(_uid(key))
+        background = BACKGROUND if on_proposal else PAINTED_BACKGROUND
+        value = background if self._brush == PAINTED_BACKGROUND else self._brush
+        self._layers.take_brush(key, value, on_proposal=on_proposal)
+
+    def _set_classes(self, classes: Sequence[LabelClass]) -> None:
+        self.session.set_classes(classes)
+        self._layers.set_classes(self.session.classes)
+
+    def _follow_classes(self) -> None:
+        """Show classes that came with a mask (a value without a name)."""
+        self._layers.set_classes(self.session.classes)
+
+    def _class_name(self, class_id: int) -> str:
+        return next((c.name for c in self.session.classes if c.id == class_id), f"class {class_id}")
+
+    # ------------------------------------------------------------------ telling
+    def dismiss_error(self) -> None:
+        """The person has read it."""
+        self._error = ""
+        self._refresh()
+
+    def _fail(self, error: Exception) -> None:
+        if isinstance(error, FewShotError):
+            self._tell_error(self._in_words(str(error)))
+        else:
+            self._error = f"Something unexpected went wrong: {type(error).__name__}: {error}. Nothing you did is lost."
+            self._view.notify(self._error, error=error, is_error=True)
+
+    def _tell_error(self, message: str) -> None:
+        self._error = message[:1].upper() + message[1:]
+        self._view.notify(self._error, is_error=True)
+
+    def _in_words(self, message: str) -> str:
+        """Say frames by the name that their layers have now."""
+        keys = {*self.session.frames, *self.session.support.keys}
+        for key in keys:
+            if f"'{frame_name(key)}'" in message:
+                message = message.replace(f"'{frame_name(key)}'", f"'{self._layers.name(key)}'")
+        return message
+
+    def _refresh(self) -> None:
+        self._drawn_at = self._clock()
+        self._view.show_state(self._state())
+
+    def _state(self) -> DockState:
+        images = tuple(self._layers.images())
+        trouble, key = "", None
+        try:
+            key = self._layers.shown()
+        except FewShotError as error:
+            trouble = str(error)
+        if key not in self.session.frames:
+            key = None
+        waiting = None if key is None else self.session.proposal(key)
+        state = FrameState.UNTOUCHED if key is None else self.session.state(key)
+        support = self.session.support
+        situation = Situation(
+            images=len(images),
+            chosen=sum(image.chosen and not image.trouble for image in images),
+            shown="" if key is None else self._layers.name(key),
+            trouble=trouble[:1].upper() + trouble[1:],
+            state=state,
+            score=None if waiting is None else waiting.score,
+            painted=self._is_painted(key),
+            shots=len(support),
+            has_class=bool(support.class_ids),
+            has_background=not support.shots or support.has_background,
+            classes=tuple(c.name for c in support.classes),
+            unpainted=tuple(c.name for c in support.unpainted),
+            proposals=len(self.session.review_queue()),
+            running=self._run is not None,
+        )
+        if not situation.proposals and situation.has_class:
+            open_states = (FrameState.UNTOUCHED, FrameState.REJECTED)
+            situation = replace(
+                situation, undecided=any(self.session.state(k) in open_states for k in self.session.frames)
+            )
+        above = len(self.session.above(self.accept_score))
+        return DockState(
+            next_step=next_step(situation),
+            error=self._error,
+            images=images,
+            classes=support.classes,
+            brush=self._brush,
+            slice_line=_slice_line(situation, "" if waiting is None else waiting.note),
+            above=above,
+            enabled=self._enabled(situation, support, above),
+            correcting=waiting is not None,
+            progress=self._progress(),
+        )
+
+    def _is_painted(self, key: FrameKey | None) -> bool:
+        painted = None if key is None else self._layers.painted(key)
+        return painted is not None and bool(painted.any())
+
+    def _enabled(self, now: Situation, support: SupportSet, above: int) -> frozenset[Action]:
+        rules = {
+            Action.PAINT: bool(now.shown),
+            Action.TEACH: bool(now.shown),
+            Action.NOTHING_HERE: bool(now.shown),
+            Action.PROPOSE: bool(now.chosen and support.class_ids),
+            Action.CANCEL: now.running,
+            Action.ACCEPT: now.score is not None,
+            Action.REJECT: now.score is not None,
+            Action.NEXT: now.proposals > 0,
+            Action.ACCEPT_ABOVE: above > 0,
+            Action.UNDO: self.session.can_undo,
+            Action.EXPORT: bool(self._layers.label_layers()) and not self._exporting,
+        }
+        return frozenset(action for action, is_possible in rules.items() if is_possible)
+
+    def _progress(self) -> Progress | None:
+        if self._run is None:
+            return Progress(0, 0, self._exporting) if self._exporting else None
+        total = len(self._run.frames)
+        if not self._done or self._first_result_at is None:
+            return Progress(0, 0, self._stage)
+        text = f"{self._done} of {total}"
+        if self._done > 1:
+            seconds = (self._clock() - self._first_result_at) / (self._done - 1) * (total - self._done)
+            text += f", about {duration(seconds)} left"
+        return Progress(self._done, total, text)
+
+
+def shot_labels(painted: Labels, unpainted: Unpainted) -> Labels:
+    """Turn a slice of a labels layer into the labels of a shot.
+
+    Parameters
+    ----------
+    painted
+        (H, W): 0 where nobody painted, 254 for painted background, otherwise classes.
+    unpainted
+        What 0 means; "automatic" is unknown where background was painted, background otherwise.
+    """
+    background = painted == PAINTED_BACKGROUND
+    unknown = unpainted == "unknown" or (unpainted == "automatic" and bool(background.any()))
+    labels = np.where(painted == 0, UNLABELLED if unknown else BACKGROUND, painted)
+    return np.where(background, BACKGROUND, labels).astype(np.int32)
+
+
+def duration(seconds: float) -> str:
+    """Say a time span as a person would.
+
+    >>> duration(12.4), duration(75), duration(7300)
+    ('12 s', '1 min 15 s', '2 h 2 min')
+    """
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _slice_line(now: Situation, note: str) -> str:
+    if not now.shown:
+        return ""
+    words = {
+        FrameState.UNTOUCHED: "painted, not taught yet" if now.painted else "nothing taught or proposed",
+        FrameState.TAUGHT: "taught",
+        FrameState.PROPOSED: "proposed",
+        FrameState.CORRECTED: "proposed, corrected by you",
+        FrameState.ACCEPTED: "accepted",
+        FrameState.REJECTED: "rejected",
+    }[now.state]
+    score = "" if now.score is None else f", score {now.score:.0%}"
+    return f"{now.shown}: {words}{score}" + (f" ({note})" if note else "")
+
+
+def _uid(key: FrameKey) -> str:
+    return key if isinstance(key, str) else str(key[0])
+
+
+def _position(key: FrameKey) -> tuple[int, ...]:
+    return () if isinstance(key, str) else tuple(int(place) for place in key[1:])

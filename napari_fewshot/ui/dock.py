@@ -1,0 +1,175 @@
+"""The widget that napari opens: puts panel, controller, layers and threads together, and takes them apart again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import notification_manager, show_error, show_info
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QDialog, QMainWindow, QVBoxLayout, QWidget
+
+from napari_fewshot.models import list_backbones, list_segmenters
+from napari_fewshot.session import Session
+from napari_fewshot.support import LabelClass
+from napari_fewshot.ui.actions import KEYS, Action
+from napari_fewshot.ui.controller import Controller
+from napari_fewshot.ui.export_dialog import ExportDialog
+from napari_fewshot.ui.layer_link import BACKGROUND_COLOUR, LayerLink
+from napari_fewshot.ui.panel import FewShotPanel
+from napari_fewshot.ui.ports import ExportChoice, ExportRequest
+from napari_fewshot.ui.runner import ThreadRunner
+from napari_fewshot.ui.settings_form import Option
+from napari_fewshot.ui.state import DockState
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+_DEVICES = (
+    Option("auto", "auto", "The fastest there is on this computer."),
+    Option("cuda", "cuda", "An NVIDIA graphics card."),
+    Option("mps", "mps", "The graphics part of an Apple chip."),
+    Option("cpu", "cpu", "The processor: works everywhere."),
+)
+
+
+class FewShotDock(QWidget):
+    """Few-shot labelling in napari.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer that it belongs to.
+    session
+        To go on with; a new one by default.
+    """
+
+    def __init__(self, napari_viewer: "napari.viewer.Viewer", session: Session | None = None) -> None:
+        super().__init__()
+        self.panel = FewShotPanel(_options(), BACKGROUND_COLOUR)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.panel)
+        self._folder = Path.home()
+        self._parts = _Parts(napari_viewer)
+        self.controller = Controller(
+            Session(classes=[LabelClass(1, "object")]) if session is None else session,
+            self,
+            self._parts.link,
+            self._parts.runner,
+            self._parts.exporter,
+        )
+        self._wire()
+        self.destroyed.connect(self._parts.close)
+
+    # ------------------------------------------------------------------ the controller's view
+    def show_state(self, state: DockState) -> None:
+        """Draw a state."""
+        self.panel.show_state(state)
+
+    def notify(self, message: str, *, error: BaseException | None = None, is_error: bool = False) -> None:
+        """Say something in passing, in napari's way; an unexpected error comes with its traceback."""
+        if error is not None:
+            notification_manager.receive_error(type(error), error, error.__traceback__)
+        elif is_error:
+            show_error(message)
+        else:
+            show_info(message)
+
+    def ask_export(self, choices: Sequence[ExportChoice]) -> ExportRequest | None:
+        """Ask what to export and where."""
+        dialog = ExportDialog(choices, self._folder, self)
+        answer = dialog.exec()
+        request = dialog.request()
+        dialog.deleteLater()
+        if answer != QDialog.DialogCode.Accepted:
+            return None
+        if request.files:
+            self._folder = request.files[0][1].parent
+        return request
+
+    # ------------------------------------------------------------------ life
+    def event(self, event: QEvent | None) -> bool:
+        """Bind the keys once the dock is in its window; shut down when it is taken out."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            if self.parentWidget() is None:
+                self._parts.close()
+            else:
+                self._bind_keys()
+        return bool(super().event(event))
+
+    def _wire(self) -> None:
+        panel, controller = self.panel, self.controller
+        panel.action_requested.connect(self._on_action)
+        panel.image_chosen.connect(controller.choose_image)
+        panel.channel_axis_chosen.connect(controller.set_channel_axis)
+        panel.class_added.connect(controller.add_class)
+        panel.class_edited.connect(controller.change_class)
+        panel.class_removed.connect(controller.remove_class)
+        panel.brush_selected.connect(controller.select_brush)
+        panel.unpainted_chosen.connect(controller.set_unpainted)
+        panel.accept_score_chosen.connect(controller.set_accept_score)
+        panel.refresh_chosen.connect(controller.set_refresh_after_decision)
+        panel.segmenter_chosen.connect(controller.use_settings)
+        panel.propagation_chosen.connect(controller.use_propagation)
+        panel.error_dismissed.connect(controller.dismiss_error)
+        link = self._parts.link
+        link.layers_changed.connect(controller.layers_changed)
+        link.slice_changed.connect(controller.slice_changed)
+        link.edited.connect(controller.edited)
+
+    def _on_action(self, name: str) -> None:
+        getattr(self.controller, Action(name).value)()
+
+    def _bind_keys(self) -> None:
+        """Make the keys work wherever in the window the focus is, also when the dock floats or is behind another."""
+        window = self.parentWidget()
+        while window is not None and not isinstance(window, QMainWindow):
+            window = window.parentWidget()
+        if window is None:
+            return
+        self._parts.drop_shortcuts()
+        for action, key in KEYS.items():
+            shortcut = QShortcut(QKeySequence(key), window)
+            shortcut.setContext(Qt.ShortcutContext.WindowShortcut)
+            shortcut.activated.connect(self._on_shortcut)
+            shortcut.setObjectName(action.value)
+            self._parts.shortcuts.append(shortcut)
+
+    def _on_shortcut(self) -> None:
+        shortcut = self.sender()
+        if shortcut is not None:
+            self._on_action(shortcut.objectName())
+
+
+class _Parts:
+    """What must be let go of when the dock closes; holds neither the dock nor its controller."""
+
+    def __init__(self, viewer: Any) -> None:
+        self.link = LayerLink(viewer)
+        self.runner = ThreadRunner("Few-shot proposals")
+        self.exporter = ThreadRunner("Exporting labels")
+        self.shortcuts: list[QShortcut] = []
+
+    def close(self) -> None:
+        self.runner.stop()
+        self.exporter.let_finish()
+        self.drop_shortcuts()
+        self.link.close()
+
+    def drop_shortcuts(self) -> None:
+        for shortcut in self.shortcuts:
+            try:
+                shortcut.setEnabled(False)
+                shortcut.deleteLater()
+            except RuntimeError:  # gone with its window
+                pass
+        self.shortcuts.clear()
+
+
+def _options() -> dict[str, list[Option]]:
+    """Methods, backbones and devices, as they are registered; imports no torch."""
+    methods = [Option(card.name, card.title, card.summary) for card in list_segmenters()]
+    backbones = [Option(card.name, card.name, card.summary) for card in list_backbones()]
+    best = Option("auto", "auto", "The best that needs no download.")
+    return {"method": methods, "backbone": [best, *backbones], "device": list(_DEVICES)}

@@ -1,0 +1,94 @@
+"""The list of image layers to label, and the choice of a channel axis for each."""
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QListWidget, QListWidgetItem, QWidget
+
+from napari_fewshot.ui.state import ImageChoice
+
+
+class ImageList(QListWidget):
+    """Image layers with a tick each; ticked ones are labelled."""
+
+    image_chosen = Signal(str, bool)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setToolTip("Ticked images are labelled: what you teach on one is proposed on all of them.")
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self._shown: tuple[ImageChoice, ...] = ()
+        self.itemChanged.connect(self._on_changed)
+        self._fit_height()
+
+    def show_images(self, images: Sequence[ImageChoice]) -> None:
+        """Draw the layers."""
+        if tuple(images) == self._shown:
+            return
+        self._shown = tuple(images)
+        self.blockSignals(True)
+        self.clear()
+        for image in self._shown:
+            item = QListWidgetItem(image.name, self)
+            item.setData(Qt.ItemDataRole.UserRole, image.uid)
+            usable = not image.trouble
+            ticked = usable and image.chosen
+            item.setCheckState(Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
+            if not usable:
+                item.setFlags(Qt.ItemFlag.NoItemFlags)
+                item.setToolTip(image.trouble)
+        self.blockSignals(False)
+        self._fit_height()
+
+    def _fit_height(self) -> None:
+        """As high as its rows, from one to five of them."""
+        row = self.sizeHintForRow(0) if self.count() else self.fontMetrics().height() + 4
+        self.setFixedHeight(row * max(1, min(self.count(), 5)) + 2 * self.frameWidth() + 4)
+
+    def _on_changed(self, item: QListWidgetItem) -> None:
+        ticked = item.checkState() == Qt.CheckState.Checked
+        self.image_chosen.emit(item.data(Qt.ItemDataRole.UserRole), ticked)
+
+
+class ChannelChoices(QWidget):
+    """For every stack: which of its axes holds channels, if any."""
+
+    channel_axis_chosen = Signal(str, object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._form = QFormLayout(self)
+        self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        self._shown: tuple[ImageChoice, ...] = ()
+        self.hide()
+
+    def show_images(self, images: Sequence[ImageChoice]) -> None:
+        """Draw a choice for every image that has axes to choose from."""
+        with_axes = tuple(image for image in images if image.axes)
+        if with_axes == self._shown:
+            return
+        self._shown = with_axes
+        while self._form.rowCount():
+            self._form.removeRow(0)
+        for image in with_axes:
+            self._form.addRow(QLabel(f"Channels of {image.name}"), self._choice(image))
+        self.setVisible(bool(with_axes))
+
+    def _choice(self, image: ImageChoice) -> QComboBox:
+        box = QComboBox()
+        box.setObjectName(image.uid)
+        box.setToolTip("The axis that holds channels: a slice then has all of them, and no slider moves along it.")
+        box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        box.addItem("none", None)
+        for axis, name in image.axes:
+            box.addItem(name, axis)
+        box.setCurrentIndex(box.findData(image.channel_axis))
+        box.activated.connect(self._on_activated)
+        return box
+
+    def _on_activated(self, index: int) -> None:
+        box = self.sender()
+        if isinstance(box, QComboBox):
+            self.channel_axis_chosen.emit(box.objectName(), box.itemData(index))

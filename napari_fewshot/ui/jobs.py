@@ -1,0 +1,104 @@
+"""Work for a thread: making proposals, and writing files. No Qt in here."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_fewshot.io.labels import write_labels_tiff
+from napari_fewshot.propagation import FrameFailure
+from napari_fewshot.session import Run
+from napari_fewshot.ui.ports import ExportStack
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is being done, in words."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file was written."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job ended with an error."""
+
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The job came to its end."""
+
+
+class _Stopped(Exception):
+    """Somebody asked the job to stop."""
+
+
+def propose_job(run: Run, stopped: Callable[[], bool]) -> Iterator[object]:
+    """Yield stages, proposals and failures of a run; asks ``stopped`` at every frame."""
+    failures: deque[FrameFailure] = deque()
+
+    def note_failure(failure: FrameFailure) -> None:
+        failures.append(failure)
+        if stopped():
+            raise _Stopped
+
+    try:
+        yield Stage("Loading the model ...")
+        run.segmenter()
+        yield Stage("Learning from what you taught ...")
+        for proposal in run.proposals(note_failure):
+            while failures:
+                yield failures.popleft()
+            yield proposal
+        yield from failures
+    except _Stopped:
+        return
+    except Exception as error:  # noqa: BLE001 - a thread has nobody else to tell
+        yield Failed(error)
+        return
+    yield Finished()
+
+
+def export_job(
+    stacks: Sequence[tuple[Path, ExportStack]], overwrite: bool, stopped: Callable[[], bool]
+) -> Iterator[object]:
+    """Write one file after the other, yielding each."""
+    try:
+        for path, stack in stacks:
+            if stopped():
+                return
+            yield Stage(f"Writing {path.name} ...")
+            yield Written(
+                write_labels_tiff(
+                    path,
+                    stack.labels,
+                    spacing=stack.spacing,
+                    unit=stack.units,
+                    axes=axes_letters(stack.axis_labels),
+                    overwrite=overwrite,
+                )
+            )
+    except Exception as error:  # noqa: BLE001 - a thread has nobody else to tell
+        yield Failed(error)
+        return
+    yield Finished()
+
+
+def axes_letters(axis_labels: Sequence[str]) -> str | None:
+    """Turn axis labels into the letters of a TIFF file, or None where they are not clear.
+
+    >>> axes_letters(("time", "y", "x")), axes_letters(("-3", "-2", "-1"))
+    ('TYX', None)
+    """
+    known = {"t": "T", "time": "T", "z": "Z", "depth": "Z", "y": "Y", "x": "X", "c": "C", "channel": "C"}
+    letters = "".join(known.get(label.strip().lower(), "?") for label in axis_labels)
+    clear = letters.endswith("YX") and "?" not in letters and len(set(letters)) == len(letters)
+    return letters if clear else None

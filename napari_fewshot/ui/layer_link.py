@@ -1,0 +1,618 @@
+"""The only place that reads and writes the layers of the viewer."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import ref
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Image, Labels
+from napari.utils.colormaps import DirectLabelColormap
+from psygnal import Signal
+
+from napari_fewshot.errors import ImageError, MaskError
+from napari_fewshot.frames import Frame, FrameKey
+from napari_fewshot.frames import Labels as LabelMap
+from napari_fewshot.support import LabelClass
+from napari_fewshot.ui.axes import Layout, guess_channel_axis
+from napari_fewshot.ui.layer_geometry import geometry_like, units_of, world_to_layer_units
+from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportStack
+from napari_fewshot.ui.state import ImageChoice
+
+BACKGROUND_COLOUR = "#9ecae1"
+_UNNAMED_COLOUR = "#ff00ff"
+_ROLE = "napari_fewshot"  # key in a layer's metadata: says that a label layer is ours
+_HISTORY_PIXELS = 5_000_000  # more than this in one step would fill the memory with napari's undo records
+
+
+@dataclass(eq=False)
+class _Linked:
+    """One image layer with its label layers."""
+
+    uid: str
+    image: Any
+    chosen: bool = True
+    channel_axis: int | None = None
+    labels: Any = None
+    proposals: Any = None
+    written: dict[tuple[int, ...], npt.NDArray[Any]] = field(default_factory=dict)
+    """(H, W) by position: what an acceptance wrote, 0 elsewhere."""
+
+    @property
+    def data(self) -> Any:
+        """The whole array at full resolution."""
+        return self.image.data[0] if self.image.multiscale else self.image.data
+
+    @property
+    def layout(self) -> Layout:
+        """The axes of the image as it is now."""
+        return Layout(tuple(map(int, self.data.shape)), bool(self.image.rgb), self.channel_axis)
+
+
+class LayerSlice:
+    """Reads one frame of an image layer at the moment it is asked for; holds no pixels and no layer."""
+
+    def __init__(self, linked: _Linked, position: tuple[int, ...]) -> None:
+        self._linked, self._position, self._name = ref(linked), position, linked.image.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W) or (H, W, channels)."""
+        return self._existing().layout.frame_shape
+
+    def __call__(self) -> npt.NDArray[Any]:
+        """Read the pixels."""
+        linked = self._existing()
+        return linked.layout.take(linked.data, self._position)
+
+    def _existing(self) -> _Linked:
+        linked = self._linked()
+        if linked is None:
+            raise ImageError(f"the layer '{self._name}' was deleted; open it again to go on with it")
+        return linked
+
+
+class LayerLink:
+    """Finds the images to label in a viewer, and keeps a labels and a proposal layer beside each.
+
+    Parameters
+    ----------
+    viewer
+        A napari viewer.
+    """
+
+    layers_changed = Signal()
+    """Image layers came, went, were renamed or got other data."""
+    slice_changed = Signal()
+    """Another slice or another layer is looked at."""
+    edited = Signal()
+    """Somebody painted."""
+
+    def __init__(self, viewer: Any) -> None:
+        self._viewer = viewer
+        self._linked: dict[str, _Linked] = {}
+        self._used_uids: set[str] = set()
+        self._classes: tuple[LabelClass, ...] = ()
+        self._current = ""
+        self._busy = False
+        self._disconnects: list[Callable[[], None]] = []
+        events = viewer.layers.events
+        for emitter, slot in (
+            (events.inserted, self._on_layers),
+            (events.removed, self._on_layers),
+            (events.reordered, self._on_slice),
+            (viewer.layers.selection.events.active, self._on_slice),
+            (viewer.dims.events.current_step, self._on_slice),
+            (viewer.dims.events.ndisplay, self._on_slice),
+            (viewer.dims.events.order, self._on_slice),
+        ):
+            self._connect(emitter, slot)
+        self._find_images()
+
+    def close(self) -> None:
+        """Let go of the viewer. Layers stay as they are."""
+        for disconnect in self._disconnects:
+            with suppress(Exception):  # the viewer may be half gone
+                disconnect()
+        self._disconnects.clear()
+        self._linked.clear()
+
+    # ------------------------------------------------------------------ images
+    def images(self) -> list[ImageChoice]:
+        """All image layers, in their order."""
+        return [self._choice(linked) for linked in self._linked.values()]
+
+    def choose(self, uid: str, chosen: bool) -> None:
+        """Label an image, or leave it alone."""
+        self._linked[uid].chosen = chosen
+
+    def set_channel_axis(self, uid: str, axis: int | None) -> None:
+        """Say which axis of an image holds channels; label layers that no longer fit are let go of."""
+        linked = self._linked[uid]
+        Layout(linked.layout.shape, linked.layout.rgb, axis)  # refuses what leaves no plane
+        linked.channel_axis = axis
+        linked.written.clear()
+        if linked.labels is not None and not linked.layout.fits(linked.labels.data.shape):
+            linked.labels = None
+        if linked.proposals is not None:
+            self._remove_layer(linked.proposals)
+            linked.proposals = None
+
+    def frames(self) -> list[Frame]:
+        """Every frame of every chosen image, lazily read."""
+        return [frame for linked in self._linked.values() if linked.chosen for frame in _frames_of(linked)]
+
+    def name(self, key: FrameKey) -> str:
+        """What to call a frame now: ``coins``, ``coins [3]``, ``movie [t=0, z=3]``."""
+        uid, position = _split(key)
+        linked = self._linked.get(uid)
+        if linked is None:
+            return f"{uid} [{', '.join(map(str, position))}]" if position else uid
+        if not position:
+            return str(linked.image.name)
+        labels = _axis_labels(linked.image)
+        sliders = linked.layout.sliders
+        places = [
+            str(place) if _is_default(labels[axis]) else f"{labels[axis]}={place}"
+            for axis, place in zip(sliders, position, strict=False)
+        ]
+        return f"{linked.image.name} [{', '.join(places)}]"
+
+    # ------------------------------------------------------------------ the slice on screen
+    def shown(self) -> FrameKey | None:
+        """The frame on screen, None where no chosen image is there.
+
+        Raises
+        ------
+        ImageError
+            If the view is one in which no slice can be painted: 3D, another plane, outside of the image.
+        """
+        linked = self._current_image()
+        if linked is None:
+            return None
+        name, layout, dims = linked.image.name, linked.layout, self._viewer.dims
+        if dims.ndisplay != 2:
+            raise ImageError("this is the 3D view; switch to 2D with the button at the bottom left to paint and review")
+        offset = dims.ndim - layout.ndim
+        if {axis - offset for axis in dims.displayed} != set(layout.plane):
+            raise ImageError(
+                f"'{name}' is shown along other axes than its height and width; "
+                "roll the axes back with the button at the bottom left, or choose another channel axis under Advanced"
+            )
+        point = self._data_point(linked)
+        position = tuple(int(np.round(point[axis])) for axis in layout.sliders)
+        if not all(0 <= place < count for place, count in zip(position, layout.stack_shape, strict=True)):
+            raise ImageError(f"'{name}' has no slice at this slider position; move the slider back into the image")
+        return (linked.uid, *position)
+
+    def go_to(self, key: FrameKey) -> None:
+        """Bring a frame on screen: its image in front, the sliders at its slice."""
+        uid, position = _split(key)
+        linked = self._linked[uid]
+        layout, dims = linked.layout, self._viewer.dims
+        self._bring_forward(linked)
+        point = np.array(self._data_point(linked), dtype=float)
+        for axis, place in zip(layout.sliders, position, strict=True):
+            point[axis] = place
+        world = np.asarray(linked.image.data_to_world(point)) / world_to_layer_units(dims, linked.image)
+        offset = dims.ndim - layout.ndim
+        for axis in layout.sliders:
+            dims.set_point(axis + offset, float(world[axis]))
+
+    # ------------------------------------------------------------------ labels
+    def ensure_labels(self, uid: str) -> bool:
+        """Make the labels layer of an image where there is none; one of that name that fits is used."""
+        linked = self._linked[uid]
+        if linked.labels is not None:
+            return False
+        linked.written.clear()
+        linked.labels = self._adoptable(linked)
+        if linked.labels is not None:
+            self._colour(linked.labels)
+            self._watch_painting(linked.labels)
+            return False
+        linked.labels = self._add_labels(linked, "labels", opacity=0.7)
+        return True
+
+    def ensure_proposals(self, uid: str) -> bool:
+        """Make the proposal layer of an image where there is none."""
+        linked = self._linked[uid]
+        if linked.proposals is not None:
+            return False
+        linked.proposals = self._add_labels(linked, "proposals", opacity=0.45)
+        return True
+
+    def painted(self, key: FrameKey) -> LabelMap | None:
+        """The labels layer at a frame (H, W), 254 for painted background; None where there is no layer."""
+        linked, position = self._find(key)
+        return None if linked is None else _slice_of(linked, linked.labels or self._adoptable(linked), position)
+
+    def paints_anywhere(self, value: int) -> str:
+        """Name of a labels layer that holds this value, or ""."""
+        for linked in self._linked.values():
+            if linked.labels is not None and bool((np.asarray(linked.labels.data) == value).any()):
+                return str(linked.labels.name)
+        return ""
+
+    def restore_painted(self, key: FrameKey, labels: LabelMap) -> None:
+        """Write labels into a new labels layer."""
+        linked, position = self._find(key)
+        if linked is not None and linked.labels is not None:
+            self._put(linked, linked.labels, position, labels)
+
+    def write_accepted(self, accepted: Sequence[tuple[FrameKey, LabelMap]]) -> None:
+        """Write into labels layers where nobody painted: one step of napari's own undo for each layer."""
+        changes: dict[str, list[tuple[tuple[int, ...], npt.NDArray[Any]]]] = {}
+        for key, labels in accepted:
+            linked, position = self._find(key)
+            if linked is None or linked.labels is None:
+                continue
+            there = _slice_of(linked, linked.labels, position)
+            linked.written[position] = np.where(there == 0, labels, 0).astype(np.uint8)
+            changes.setdefault(linked.uid, []).append((position, linked.written[position]))
+        for uid, slices in changes.items():
+            self._write(self._linked[uid], [(at, new != 0, new) for at, new in slices])
+
+    def unwrite(self, keys: Sequence[FrameKey]) -> None:
+        """Take out again what `write_accepted` wrote at these frames, and nothing else."""
+        changes: dict[str, list[tuple[tuple[int, ...], npt.NDArray[Any], npt.NDArray[Any]]]] = {}
+        for key in keys:
+            linked, position = self._find(key)
+            written = None if linked is None else linked.written.pop(position, None)
+            if linked is None or linked.labels is None or written is None:
+                continue
+            there = _slice_of(linked, linked.labels, position)
+            ours = (written != 0) & (there == written)
+            changes.setdefault(linked.uid, []).append((position, ours, np.zeros_like(written)))
+        for uid, slices in changes.items():
+            self._write(self._linked[uid], slices)
+
+    # ------------------------------------------------------------------ proposals
+    def proposed(self, key: FrameKey) -> LabelMap | None:
+        """The proposal layer at a frame (H, W) as a person may have changed it; None where there is no layer."""
+        linked, position = self._find(key)
+        return None if linked is None else _slice_of(linked, linked.proposals, position)
+
+    def show_proposal(self, key: FrameKey, labels: npt.NDArray[Any]) -> None:
+        """Put a proposal on its layer."""
+        linked, position = self._find(key)
+        if linked is not None and linked.proposals is not None:
+            self._put(linked, linked.proposals, position, labels)
+
+    def clear_proposals(self, keys: Sequence[FrameKey]) -> None:
+        """Take proposals off their layer."""
+        for key in keys:
+            linked, position = self._find(key)
+            if linked is not None and linked.proposals is not None:
+                with suppress(MaskError, IndexError):  # of an image that changed its shape nothing is left
+                    self._put(linked, linked.proposals, position, 0)
+
+    def take_brush(self, key: FrameKey, value: int, *, on_proposal: bool) -> None:
+        """Select the layer to paint on, the brush and its value."""
+        linked, _ = self._find(key)
+        layer = None if linked is None else linked.proposals if on_proposal else linked.labels
+        if linked is None or layer is None:
+            return
+        layer.visible = True
+        self._viewer.layers.selection.active = _unwrapped(layer)
+        layer.selected_label = value
+        layer.mode = "paint"
+
+    def set_classes(self, classes: Sequence[LabelClass]) -> None:
+        """Give the label layers these colours and names."""
+        if tuple(classes) == self._classes:
+            return
+        self._classes = tuple(classes)
+        for linked in self._linked.values():
+            for layer in (linked.labels, linked.proposals):
+                if layer is not None:
+                    self._colour(layer)
+
+    # ------------------------------------------------------------------ export
+    def label_layers(self) -> list[tuple[str, str]]:
+        """(uid, name of the image) of every image that has a labels layer."""
+        return [
+            (linked.uid, str(linked.image.name))
+            for linked in self._linked.values()
+            if (linked.labels or self._adoptable(linked)) is not None
+        ]
+
+    def export_stack(self, uid: str) -> ExportStack:
+        """A copy of the labels of an image, 254 for painted background, with what is known of its scale."""
+        linked = self._linked[uid]
+        self.ensure_labels(uid)
+        layout, image = linked.layout, linked.image
+        if not layout.fits(linked.labels.data.shape):
+            raise MaskError(_misfit(linked, linked.labels))
+        labels = np.array(layout.stack_of(np.asarray(linked.labels.data)))
+        names = _axis_labels(image)
+        scale, units = np.abs(np.asarray(image.scale, dtype=float)), units_of(image)
+        return ExportStack(
+            labels,
+            tuple(float(scale[axis]) for axis in layout.spatial),
+            tuple(units[axis] for axis in layout.spatial),
+            tuple(names[axis] for axis in layout.spatial),
+        )
+
+    # ------------------------------------------------------------------ private: events
+    def _connect(self, emitter: Any, slot: Callable[..., None]) -> None:
+        emitter.connect(slot)
+        self._disconnects.append(lambda: emitter.disconnect(slot))
+
+    def _on_layers(self, event: Any = None) -> None:
+        if self._busy:
+            return
+        self._find_images()
+        self.layers_changed.emit()
+
+    def _on_slice(self, event: Any = None) -> None:
+        if not self._busy:
+            self.slice_changed.emit()
+
+    def _on_edit(self, event: Any = None) -> None:
+        if not self._busy:
+            self.edited.emit()
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Do not report what we do ourselves."""
+        before, self._busy = self._busy, True
+        try:
+            yield
+        finally:
+            self._busy = before
+
+    # ------------------------------------------------------------------ private: finding layers
+    def _find_images(self) -> None:
+        """Take up new image layers, and forget layers that were deleted."""
+        present = {layer.unique_id: layer for layer in self._viewer.layers}
+        for linked in list(self._linked.values()):
+            if linked.image.unique_id not in present:
+                self._forget(linked)
+                continue
+            if linked.labels is not None and linked.labels.unique_id not in present:
+                linked.labels = None
+            if linked.proposals is not None and linked.proposals.unique_id not in present:
+                linked.proposals = None
+        known = {linked.image.unique_id for linked in self._linked.values()}
+        for layer in present.values():
+            if isinstance(layer, Image) and layer.unique_id not in known:
+                self._take_up(layer)
+        order = {unique_id: place for place, unique_id in enumerate(present)}
+        self._linked = dict(sorted(self._linked.items(), key=lambda item: order[item[1].image.unique_id]))
+
+    def _take_up(self, image: Any) -> None:
+        uid, number = str(image.name), 2
+        while uid in self._used_uids:
+            uid, number = f"{image.name} ({number})", number + 1
+        self._used_uids.add(uid)
+        self._linked[uid] = _Linked(uid, image, channel_axis=_guess(image))
+        self._connect(image.events.name, self._on_layers)
+        self._connect(image.events.data, self._on_layers)
+        self._connect(image.events.visible, self._on_slice)
+
+    def _forget(self, linked: _Linked) -> None:
+        """Let go of a deleted image. Its labels, a person's work, stay in the viewer; proposals go."""
+        self._linked.pop(linked.uid)
+        if linked.proposals is not None:
+            self._remove_layer(linked.proposals)
+
+    def _remove_layer(self, layer: Any) -> None:
+        with self._quietly(), suppress(ValueError, KeyError):
+            self._viewer.layers.remove(_unwrapped(layer))
+
+    def _find(self, key: FrameKey) -> tuple[_Linked | None, tuple[int, ...]]:
+        uid, position = _split(key)
+        return self._linked.get(uid), position
+
+    def _choice(self, linked: _Linked) -> ImageChoice:
+        names = _axis_labels(linked.image)
+        try:
+            layout, trouble = linked.layout, ""
+        except ImageError as error:
+            layout, trouble = None, str(error)
+        axes: tuple[tuple[int, str], ...] = ()
+        if layout is not None and not layout.rgb and layout.ndim > 2:
+            axes = tuple((axis, _axis_title(axis, names[axis], layout.shape[axis])) for axis in range(layout.ndim))
+        return ImageChoice(linked.uid, str(linked.image.name), linked.chosen, linked.channel_axis, axes, trouble)
+
+    def _current_image(self) -> _Linked | None:
+        """The image that is looked at: of the selected layer, else the same as before, else the topmost visible."""
+        chosen = [linked for linked in self._linked.values() if linked.chosen and _is_usable(linked)]
+        active = self._viewer.layers.selection.active
+        if active is not None:
+            for linked in chosen:
+                layers = (linked.image, linked.labels, linked.proposals)
+                if any(layer is not None and layer == active for layer in layers):
+                    self._current = linked.uid
+                    return linked
+        visible = [linked for linked in chosen if linked.image.visible]
+        before = [linked for linked in visible if linked.uid == self._current]
+        found = before or visible[::-1] or chosen[::-1]
+        self._current = found[0].uid if found else ""
+        return found[0] if found else None
+
+    def _bring_forward(self, linked: _Linked) -> None:
+        """Show an image and its label layers; hide other images that would lie over it."""
+        shown = self._current_image()
+        with self._quietly():
+            if shown is not None and shown is not linked and not self._viewer.grid.enabled:
+                for other in self._linked.values():
+                    if other.chosen and other is not linked:
+                        _set_visible(other, False)
+            _set_visible(linked, True)
+            layer = linked.proposals if linked.proposals is not None else linked.image
+            self._viewer.layers.selection.active = _unwrapped(layer)
+        self._current = linked.uid
+
+    def _data_point(self, linked: _Linked) -> npt.NDArray[np.float64]:
+        """Where the sliders stand, in pixels of the image."""
+        dims, ndim = self._viewer.dims, linked.layout.ndim
+        world = np.zeros(ndim)
+        point = np.asarray(dims.point, dtype=float)[-ndim:]
+        world[-len(point) :] = point
+        return np.asarray(linked.image.world_to_data(world * world_to_layer_units(dims, linked.image)))
+
+    # ------------------------------------------------------------------ private: label layers
+    def _adoptable(self, linked: _Linked) -> Any:
+        """A labels layer "<image> labels" that is there already and fits: from an earlier dock, or from a file."""
+        wanted = f"{linked.image.name} labels"
+        taken = {other.labels.unique_id for other in self._linked.values() if other.labels is not None}
+        for layer in self._viewer.layers:
+            if (
+                isinstance(layer, Labels)
+                and layer.name == wanted
+                and layer.unique_id not in taken
+                and not layer.multiscale
+                and linked.layout.fits(layer.data.shape)
+            ):
+                return layer
+        return None
+
+    def _add_labels(self, linked: _Linked, role: str, *, opacity: float) -> Any:
+        layout = linked.layout
+        layer = Labels(
+            layout.empty_labels(),
+            name=f"{linked.image.name} {role}",
+            opacity=opacity,
+            metadata={_ROLE: role},
+            **geometry_like(linked.image, drop_axis=None if layout.keeps_channel_axis else linked.channel_axis),
+        )
+        self._colour(layer)
+        active = self._viewer.layers.selection.active
+        with self._quietly():
+            self._viewer.layers.insert(self._place_for(linked, role), layer)
+            layer.visible = bool(linked.image.visible)
+            if active is not None:
+                self._viewer.layers.selection.active = _unwrapped(active)
+        self._watch_painting(layer)
+        return layer
+
+    def _place_for(self, linked: _Linked, role: str) -> int:
+        """Above the image; what a person painted lies above what was proposed."""
+        below = linked.proposals if role == "labels" and linked.proposals is not None else linked.image
+        ids = [layer.unique_id for layer in self._viewer.layers]
+        return ids.index(below.unique_id) + 1
+
+    def _watch_painting(self, layer: Any) -> None:
+        self._connect(layer.events.paint, self._on_edit)
+        self._connect(layer.events.set_data, self._on_edit)
+
+    def _colour(self, layer: Any) -> None:
+        colours: dict[int | None, Any] = {c.id: c.colour for c in self._classes}
+        colours |= {None: _UNNAMED_COLOUR, 0: "transparent", PAINTED_BACKGROUND: BACKGROUND_COLOUR}
+        names = [c.name for c in self._classes]
+        with self._quietly():
+            layer.colormap = DirectLabelColormap(color_dict=colours)
+            layer.features = {
+                "index": [0, *(c.id for c in self._classes), PAINTED_BACKGROUND],
+                "name": ["", *names, "background"],
+            }
+
+    def _put(self, linked: _Linked, layer: Any, position: tuple[int, ...], labels: npt.NDArray[Any] | int) -> None:
+        """Write one whole slice, without napari's undo."""
+        index = linked.layout.label_index(position, layer.data.ndim)
+        layer.data[index] = labels
+        with self._quietly():
+            layer.refresh(extent=False)
+
+    def _write(
+        self, linked: _Linked, slices: Sequence[tuple[tuple[int, ...], npt.NDArray[Any], npt.NDArray[Any]]]
+    ) -> None:
+        """Write values where a mask says so on several slices, as one step of napari's undo where memory allows."""
+        layer, layout = linked.labels, linked.layout
+        with self._quietly():
+            if sum(int(mask.sum()) for _, mask, _ in slices) > _HISTORY_PIXELS:
+                for position, mask, values in slices:
+                    layer.data[layout.label_index(position, layer.data.ndim)][mask] = values[mask]
+            else:
+                with layer.block_history():
+                    for position, mask, values in slices:
+                        rows, columns = np.nonzero(mask)
+                        if len(rows):
+                            index = _pixel_indices(layout.label_index(position, layer.data.ndim), rows, columns)
+                            layer.data_setitem(index, values[mask], refresh=False)
+            layer.refresh(extent=False)
+
+
+def _frames_of(linked: _Linked) -> Iterator[Frame]:
+    if not _is_usable(linked):
+        return
+    layout = linked.layout
+    y, x = (abs(float(linked.image.scale[axis])) for axis in layout.plane)
+    for position in layout.positions():
+        yield Frame((linked.uid, *position), LayerSlice(linked, position), (y, x))
+
+
+def _is_usable(linked: _Linked) -> bool:
+    try:
+        return all(linked.layout.size)
+    except ImageError:
+        return False
+
+
+def _slice_of(linked: _Linked, layer: Any, position: tuple[int, ...]) -> LabelMap | None:
+    """One slice (H, W) of a label layer, None where there is no layer."""
+    if layer is None:
+        return None
+    if not linked.layout.fits(layer.data.shape):
+        raise MaskError(_misfit(linked, layer))
+    return np.asarray(layer.data[linked.layout.label_index(position, layer.data.ndim)]).astype(np.int32)
+
+
+def _misfit(linked: _Linked, layer: Any) -> str:
+    return (
+        f"'{layer.name}' has shape {layer.data.shape} but '{linked.image.name}' is {linked.layout.shape}; "
+        "rename or delete that layer and paint on a new one"
+    )
+
+
+def _pixel_indices(
+    index: tuple[int | slice, ...], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.intp], ...]:
+    """Turn the index of a slice and pixels in it into one index array for each axis."""
+    plane = iter((rows, columns))
+    return tuple(next(plane) if isinstance(at, slice) else np.full(rows.shape, at) for at in index)
+
+
+def _guess(image: Any) -> int | None:
+    axis = guess_channel_axis(_axis_labels(image), bool(image.rgb))
+    data = image.data[0] if image.multiscale else image.data
+    try:
+        Layout(tuple(map(int, data.shape)), bool(image.rgb), axis)
+    except ImageError:
+        return None
+    return axis
+
+
+def _axis_labels(image: Any) -> tuple[str, ...]:
+    return tuple(map(str, image.axis_labels))
+
+
+def _axis_title(axis: int, label: str, size: int) -> str:
+    """For example: axis 1 (z), 40 long."""
+    return f"axis {axis}{'' if _is_default(label) else f' ({label})'}, {size} long"
+
+
+def _is_default(axis_label: str) -> bool:
+    """napari's own labels are "-3", or "axis -3" in older versions."""
+    return axis_label.removeprefix("axis").strip().lstrip("-").isdecimal() or not axis_label.strip()
+
+
+def _set_visible(linked: _Linked, visible: bool) -> None:
+    for layer in (linked.image, linked.labels, linked.proposals):
+        if layer is not None:
+            layer.visible = visible
+
+
+def _split(key: FrameKey) -> tuple[str, tuple[int, ...]]:
+    if isinstance(key, str):
+        return key, ()
+    return str(key[0]), tuple(int(place) for place in key[1:])
+
+
+def _unwrapped(layer: Any) -> Any:
+    """The layer itself: plugins get proxies, which napari's selection does not recognise (napari#5767)."""
+    return getattr(layer, "__wrapped__", layer)

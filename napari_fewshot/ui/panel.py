@@ -1,0 +1,294 @@
+"""Everything one sees in the dock: draws a `DockState`, says what was pressed, knows no session and no layer."""
+
+from collections.abc import Mapping, Sequence
+
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFrame,
+    QGridLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QSpinBox,
+    QStyle,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_fewshot.propagation import PropagationSettings
+from napari_fewshot.segmenter import SegmenterSettings
+from napari_fewshot.ui.actions import HINTS, KEYS, TITLES, Action
+from napari_fewshot.ui.class_table import ClassTable
+from napari_fewshot.ui.image_list import ChannelChoices, ImageList
+from napari_fewshot.ui.settings_form import Option, SettingsForm
+from napari_fewshot.ui.state import DockState, Progress
+
+_UNPAINTED = (
+    ("automatic", "automatic", "Unknown if you brushed some background on the slice, background otherwise."),
+    ("background", "background", "You painted everything there is: the rest of the slice is background."),
+    ("unknown", "unknown", "You painted examples only: nothing is said about the rest of the slice."),
+)
+
+
+class FewShotPanel(QWidget):
+    """The widgets of the dock.
+
+    Parameters
+    ----------
+    options
+        Methods, backbones and devices to choose from.
+    background_colour
+        Of painted background.
+    """
+
+    action_requested = Signal(str)
+    """A button was pressed; the value of its `Action`."""
+    image_chosen = Signal(str, bool)
+    channel_axis_chosen = Signal(str, object)
+    class_added = Signal()
+    class_edited = Signal(object)
+    class_removed = Signal(int)
+    brush_selected = Signal(int)
+    unpainted_chosen = Signal(str)
+    accept_score_chosen = Signal(float)
+    refresh_chosen = Signal(bool)
+    segmenter_chosen = Signal(object)
+    propagation_chosen = Signal(object)
+    error_dismissed = Signal()
+
+    def __init__(
+        self, options: Mapping[str, Sequence[Option]], background_colour: str, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._shown: DockState | None = None
+        self.buttons = {action: self._button(action) for action in Action}
+        self.classes = ClassTable(background_colour)
+        self.images = ImageList()
+        self.channels = ChannelChoices()
+        self.segmenter = SettingsForm(SegmenterSettings(), options)
+        self.propagation = SettingsForm(PropagationSettings())
+
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(0, 0, 4, 0)
+        column.setSpacing(6)
+        for section in (
+            self._images_section(),
+            self._classes_section(),
+            self._teach_section(),
+            self._propose_section(),
+            self._review_section(),
+            self.buttons[Action.EXPORT],
+            self._advanced_section(),
+        ):
+            column.addWidget(section)
+        column.addStretch()
+        self._scroll = QScrollArea()
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFrameShape(QFrame.Shape.NoFrame)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll.setWidget(content)
+        self._content = content
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 2, 2)
+        layout.setSpacing(6)
+        layout.addWidget(self._next_step_line())
+        layout.addWidget(self._error_line())
+        layout.addWidget(self._scroll, 1)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        self._connect()
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        """Wide enough that nothing is cut off; as high as there is room."""
+        bar = self.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)  # type: ignore[union-attr]
+        width = self._content.minimumSizeHint().width() + bar + 16
+        return QSize(max(300, width), 600)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """Low enough for a small screen: the rest is reached by scrolling."""
+        return QSize(self.sizeHint().width(), 200)
+
+    # ------------------------------------------------------------------ drawing
+    def show_state(self, state: DockState) -> None:
+        """Draw this state; what did not change is left alone."""
+        before, self._shown = self._shown, state
+        if before == state:
+            return
+        self.next_step.setText(state.next_step)
+        self.error_text.setText(state.error)
+        self.error.setVisible(bool(state.error))
+        self.images.show_images(state.images)
+        self.channels.show_images(state.images)
+        self.classes.show_classes(state.classes, state.brush)
+        self.slice_line.setText(state.slice_line)
+        self.slice_line.setVisible(bool(state.slice_line))
+        for action, button in self.buttons.items():
+            button.setEnabled(action in state.enabled)
+        self._title(Action.PAINT, "Correct" if state.correcting else TITLES[Action.PAINT])
+        self._title(Action.ACCEPT_ABOVE, f"Accept {state.above} above")
+        self._show_progress(state.progress)
+
+    def _show_progress(self, progress: Progress | None) -> None:
+        self.progress.setVisible(progress is not None)
+        self.progress_text.setVisible(progress is not None)
+        self.buttons[Action.CANCEL].setVisible(progress is not None and Action.CANCEL in self._enabled())
+        if progress is not None:
+            self.progress.setRange(0, progress.total)
+            self.progress.setValue(progress.done)
+            self.progress_text.setText(progress.text)
+
+    def _enabled(self) -> frozenset[Action]:
+        return frozenset() if self._shown is None else self._shown.enabled
+
+    def _title(self, action: Action, title: str) -> None:
+        self.buttons[action].setText(f"{title}  [{KEYS[action]}]")
+
+    # ------------------------------------------------------------------ building
+    def _button(self, action: Action) -> QPushButton:
+        button = QPushButton(f"{TITLES[action]}  [{KEYS[action]}]")
+        button.setToolTip(HINTS[action])
+        button.setEnabled(False)
+        button.clicked.connect(lambda: self.action_requested.emit(action.value))
+        return button
+
+    def _next_step_line(self) -> QWidget:
+        self.next_step = QLabel()
+        self.next_step.setWordWrap(True)
+        self.next_step.setObjectName("fewshot_next_step")
+        self.next_step.setStyleSheet("QLabel { font-weight: bold; padding: 4px; }")
+        self.next_step.setMinimumHeight(3 * self.next_step.fontMetrics().height())
+        self.next_step.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
+        return self.next_step
+
+    def _error_line(self) -> QWidget:
+        self.error = QFrame()
+        self.error.setObjectName("fewshot_error")
+        self.error.setStyleSheet("#fewshot_error { background: #a4161a; border-radius: 4px; } QLabel { color: white; }")
+        self.error_text = QLabel()
+        self.error_text.setWordWrap(True)
+        self.error_text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.error_close = QToolButton()
+        self.error_close.setText("✕")
+        self.error_close.setToolTip("I have read it")
+        self.error_close.setStyleSheet("QToolButton { color: white; background: transparent; border: none; }")
+        row = QHBoxLayout(self.error)
+        row.setContentsMargins(6, 4, 4, 4)
+        row.addWidget(self.error_text, 1)
+        row.addWidget(self.error_close, 0, Qt.AlignmentFlag.AlignTop)
+        self.error.hide()
+        return self.error
+
+    def _images_section(self) -> QWidget:
+        return _section("Images to label", self.images)
+
+    def _classes_section(self) -> QWidget:
+        return _section("Classes", self.classes)
+
+    def _teach_section(self) -> QWidget:
+        self.unpainted = QComboBox()
+        for row, (value, title, hint) in enumerate(_UNPAINTED):
+            self.unpainted.addItem(title, value)
+            self.unpainted.setItemData(row, hint, Qt.ItemDataRole.ToolTipRole)
+        self.unpainted.setToolTip("\n".join(f"{title}: {hint}" for _, title, hint in _UNPAINTED))
+        meaning = QHBoxLayout()
+        meaning.addWidget(QLabel("What you left unpainted is"))
+        meaning.addWidget(self.unpainted, 1)
+        pair = _row(self.buttons[Action.PAINT], self.buttons[Action.NOTHING_HERE])
+        return _section("Teach", pair, self.buttons[Action.TEACH], meaning)
+
+    def _propose_section(self) -> QWidget:
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(False)
+        self.progress_text = QLabel()
+        return _section(
+            "Propose",
+            self.buttons[Action.PROPOSE],
+            self.progress,
+            _row(self.progress_text, self.buttons[Action.CANCEL]),
+        )
+
+    def _review_section(self) -> QWidget:
+        self.slice_line = QLabel()
+        self.slice_line.setWordWrap(True)
+        self.accept_score = QSpinBox()
+        self.accept_score.setRange(0, 100)
+        self.accept_score.setValue(90)
+        self.accept_score.setSuffix(" %")
+        self.accept_score.setToolTip("The lowest score that is good enough without a look.")
+        self.refresh = QCheckBox("Refresh proposals after each decision")
+        self.refresh.setChecked(True)
+        self.refresh.setToolTip("Whatever you accept or teach makes all open proposals better; they are made anew.")
+        above = QHBoxLayout()
+        above.addWidget(self.buttons[Action.ACCEPT_ABOVE], 1)
+        above.addWidget(self.accept_score)
+        return _section(
+            "Review",
+            self.slice_line,
+            _row(self.buttons[Action.ACCEPT], self.buttons[Action.REJECT]),
+            self.buttons[Action.NEXT],
+            above,
+            _row(self.refresh),
+            self.buttons[Action.UNDO],
+        )
+
+    def _advanced_section(self) -> QWidget:
+        self.advanced = QCollapsible("Advanced", expandedIcon="▼", collapsedIcon="▶")
+        self.advanced.addWidget(self.channels)
+        self.advanced.addWidget(self.segmenter.native)
+        self.advanced.addWidget(self.propagation.native)
+        return self.advanced
+
+    def _connect(self) -> None:
+        self.images.image_chosen.connect(self.image_chosen)
+        self.channels.channel_axis_chosen.connect(self.channel_axis_chosen)
+        self.classes.add_clicked.connect(self.class_added)
+        self.classes.remove_clicked.connect(self.class_removed)
+        self.classes.class_edited.connect(self.class_edited)
+        self.classes.brush_selected.connect(self.brush_selected)
+        self.unpainted.activated.connect(self._on_unpainted)
+        self.accept_score.valueChanged.connect(self._on_accept_score)
+        self.refresh.toggled.connect(self.refresh_chosen)
+        self.error_close.clicked.connect(self.error_dismissed)
+        self.segmenter.changed.connect(self._on_segmenter)
+        self.propagation.changed.connect(self._on_propagation)
+
+    def _on_unpainted(self, row: int) -> None:
+        self.unpainted_chosen.emit(self.unpainted.itemData(row))
+
+    def _on_accept_score(self, percent: int) -> None:
+        self.accept_score_chosen.emit(percent / 100)
+
+    def _on_segmenter(self) -> None:
+        self.segmenter_chosen.emit(self.segmenter.read())
+
+    def _on_propagation(self) -> None:
+        self.propagation_chosen.emit(self.propagation.read())
+
+
+def _section(title: str, *rows: QWidget | QHBoxLayout | QGridLayout) -> QGroupBox:
+    box = QGroupBox(title)
+    column = QVBoxLayout(box)
+    column.setContentsMargins(6, 6, 6, 6)
+    column.setSpacing(4)
+    for row in rows:
+        if isinstance(row, QWidget):
+            column.addWidget(row)
+        else:
+            column.addLayout(row)
+    return box
+
+
+def _row(*widgets: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    row.setSpacing(4)
+    for widget in widgets:
+        row.addWidget(widget, 1)
+    return row

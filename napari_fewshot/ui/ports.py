@@ -1,0 +1,166 @@
+"""What the controller asks of the window: its view, the layers, a thread. Fakes of these stand in for it in tests."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_fewshot.frames import Frame, FrameKey, Labels
+from napari_fewshot.support import LabelClass
+from napari_fewshot.ui.state import DockState, ImageChoice
+
+PAINTED_BACKGROUND = 254
+"""Value of brushed background in a labels layer, where 0 means that nobody painted."""
+
+Stack = npt.NDArray[np.unsignedinteger[Any]]
+"""(sliders..., H, W) label values."""
+
+Job = Callable[[Callable[[], bool]], Iterator[object]]
+"""Work for a thread: given a function that tells whether to stop, yields what it finds."""
+
+
+@dataclass(frozen=True)
+class ExportChoice:
+    """A label layer that can be exported: which image it belongs to, its name, and the file name to suggest."""
+
+    uid: str
+    name: str
+    file_name: str
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What a person asked to export: layer (uid) and file for each, and whether open proposals count."""
+
+    files: tuple[tuple[str, Path], ...]
+    with_proposals: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ExportStack:
+    """The labels of one image, ready to write."""
+
+    labels: Stack
+    spacing: tuple[float, ...]
+    units: tuple[str, ...]
+    axis_labels: tuple[str, ...]
+
+
+class View(Protocol):
+    """The dock as the controller sees it."""
+
+    def show_state(self, state: DockState) -> None:
+        """Draw this."""
+        ...
+
+    def notify(self, message: str, *, error: BaseException | None = None, is_error: bool = False) -> None:
+        """Say something in passing; ``error`` is an unexpected one, to be reported in full."""
+        ...
+
+    def ask_export(self, choices: Sequence[ExportChoice]) -> ExportRequest | None:
+        """Ask what to export and where; None when the person changed their mind."""
+        ...
+
+
+class Layers(Protocol):
+    """The layers of the viewer as the controller sees them; frames are named by key, images by uid."""
+
+    def images(self) -> Sequence[ImageChoice]:
+        """All image layers, in their order."""
+        ...
+
+    def choose(self, uid: str, chosen: bool) -> None:
+        """Label an image, or leave it alone."""
+        ...
+
+    def set_channel_axis(self, uid: str, axis: int | None) -> None:
+        """Say which axis of an image holds channels."""
+        ...
+
+    def frames(self) -> Sequence[Frame]:
+        """Every frame of every chosen image, lazily read."""
+        ...
+
+    def name(self, key: FrameKey) -> str:
+        """What to call a frame now."""
+        ...
+
+    def shown(self) -> FrameKey | None:
+        """The frame on screen, None where no chosen image is there; raises ImageError where it cannot be told."""
+        ...
+
+    def go_to(self, key: FrameKey) -> None:
+        """Bring a frame on screen."""
+        ...
+
+    def ensure_labels(self, uid: str) -> bool:
+        """Make the labels layer of an image where there is none. Returns whether it is new."""
+        ...
+
+    def ensure_proposals(self, uid: str) -> bool:
+        """Make the proposal layer of an image where there is none. Returns whether it is new."""
+        ...
+
+    def painted(self, key: FrameKey) -> Labels | None:
+        """The labels layer at a frame (H, W), 254 for painted background; None where there is no layer."""
+        ...
+
+    def paints_anywhere(self, value: int) -> str:
+        """Name of a labels layer that holds this value, or ""."""
+        ...
+
+    def restore_painted(self, key: FrameKey, labels: Labels) -> None:
+        """Write labels into a new labels layer."""
+        ...
+
+    def write_accepted(self, accepted: Sequence[tuple[FrameKey, Labels]]) -> None:
+        """Write into labels layers where nobody painted, as one step of napari's own undo."""
+        ...
+
+    def unwrite(self, keys: Sequence[FrameKey]) -> None:
+        """Take out again what `write_accepted` wrote at these frames, and nothing else."""
+        ...
+
+    def proposed(self, key: FrameKey) -> Labels | None:
+        """The proposal layer at a frame (H, W) as a person may have changed it; None where there is no layer."""
+        ...
+
+    def show_proposal(self, key: FrameKey, labels: npt.NDArray[Any]) -> None:
+        """Put a proposal on its layer, which must be there."""
+        ...
+
+    def clear_proposals(self, keys: Sequence[FrameKey]) -> None:
+        """Take proposals off their layer."""
+        ...
+
+    def take_brush(self, key: FrameKey, value: int, *, on_proposal: bool) -> None:
+        """Select the layer to paint on, the brush and its value."""
+        ...
+
+    def set_classes(self, classes: Sequence[LabelClass]) -> None:
+        """Give the label layers these colours and names."""
+        ...
+
+    def label_layers(self) -> Sequence[tuple[str, str]]:
+        """(uid, name of the image) of every image that has a labels layer."""
+        ...
+
+    def export_stack(self, uid: str) -> ExportStack:
+        """A copy of the labels of an image, 254 for painted background, with what is known of its scale."""
+        ...
+
+
+class Runner(Protocol):
+    """Runs one job at a time, off the GUI thread; results arrive on it."""
+
+    def start(self, job: Job, receive: Callable[[object], None], total: int) -> None:
+        """Run a job; one that runs already is stopped first, and nothing more is heard of it."""
+        ...
+
+    def stop(self) -> None:
+        """Stop what runs."""
+        ...

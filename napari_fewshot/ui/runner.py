@@ -1,0 +1,135 @@
+"""Runs one job at a time in a napari thread worker, and hands what it yields to the GUI thread."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from threading import Event
+from typing import Any, ClassVar
+
+from napari.qt.threading import create_worker
+from napari.utils import progress
+
+from napari_fewshot.propagation import FrameFailure
+from napari_fewshot.proposals import Proposal
+from napari_fewshot.ui.jobs import Written
+from napari_fewshot.ui.ports import Job
+
+_ENDED = object()
+_COUNTED = (Proposal, FrameFailure, Written)
+
+
+class ThreadRunner:
+    """Runs a `Job` off the GUI thread.
+
+    A new job waits until the one before has stopped, which it does at its next frame: two runs would only slow
+    each other down.
+
+    Parameters
+    ----------
+    description
+        What napari's own progress bar says.
+    """
+
+    _at_work: ClassVar[set["ThreadRunner"]] = set()  # worker signals hold their receivers weakly
+
+    def __init__(self, description: str) -> None:
+        self._description = description
+        self._worker: Any = None
+        self._stop = Event()
+        self._receive: Callable[[object], None] | None = None
+        self._waiting: tuple[Job, Callable[[object], None], int] | None = None
+        self._bar: Any = None
+        self._arrived: deque[object] = deque()
+        self._is_handing_over = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread is at work, be it on something that was stopped."""
+        return self._worker is not None
+
+    def start(self, job: Job, receive: Callable[[object], None], total: int) -> None:
+        """Run a job; one that runs already is stopped first, and nothing more is heard of it.
+
+        Parameters
+        ----------
+        job
+            Called in the thread.
+        receive
+            Called on the GUI thread with everything that the job yields.
+        total
+            How many results are expected.
+        """
+        self.stop()
+        if self.is_busy:
+            self._waiting = (job, receive, total)
+        else:
+            self._launch(job, receive, total)
+
+    def stop(self) -> None:
+        """Stop what runs: nothing more is heard of it, and its thread ends at the next frame."""
+        self._stop.set()
+        self._receive = None
+        self._waiting = None
+        self._close_bar()
+        if self._worker is not None:
+            self._worker.quit()
+
+    def let_finish(self) -> None:
+        """Let what runs come to its end; nobody listens any more."""
+        self._receive = None
+
+    def _launch(self, job: Job, receive: Callable[[object], None], total: int) -> None:
+        self._stop, self._receive = Event(), receive
+        self._bar = progress(total=total, desc=self._description)
+        self._at_work.add(self)
+        self._worker = create_worker(_generate, job, self._stop.is_set)
+        self._worker.yielded.connect(self._on_yielded)
+        self._worker.finished.connect(self._on_finished)
+        self._worker.start()
+
+    def _on_yielded(self, item: object) -> None:
+        self._arrived.append(item)
+        self._hand_over()
+
+    def _on_finished(self) -> None:
+        self._arrived.append(_ENDED)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Deliver what arrived, one after the other: napari processes events while it draws a layer or a bar."""
+        if self._is_handing_over:
+            return
+        self._is_handing_over = True
+        try:
+            while self._arrived:
+                self._deliver(self._arrived.popleft())
+        finally:
+            self._is_handing_over = False
+            if self._arrived:  # an error came in between; the rest must not wait for it
+                self._hand_over()
+
+    def _deliver(self, item: object) -> None:
+        if item is _ENDED:
+            self._worker = None
+            self._at_work.discard(self)
+            self._close_bar()
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                self._launch(*waiting)
+        elif not self._stop.is_set():
+            if self._receive is not None:
+                self._receive(item)
+            if self._bar is not None and isinstance(item, _COUNTED):
+                self._bar.update(1)
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _generate(job: Job, stopped: Callable[[], bool]) -> Iterator[object]:
+    """A generator function around the job, which napari tells from a plain function by its kind."""
+    for item in job(stopped):
+        if stopped():
+            return
+        yield item

@@ -1,0 +1,67 @@
+"""What the dock shows: one frozen value, made by the controller and drawn by the panel."""
+
+from dataclasses import dataclass, field
+
+from napari_fewshot.support import LabelClass
+from napari_fewshot.ui.actions import Action
+
+
+@dataclass(frozen=True)
+class ImageChoice:
+    """An image layer in the list.
+
+    Attributes
+    ----------
+    uid
+        Stable name of the layer, whatever it is called now.
+    name
+        What it is called now.
+    chosen
+        Whether it is to be labelled.
+    channel_axis
+        The axis that holds channels, or None.
+    axes
+        The axes that could hold channels, with their names.
+    trouble
+        Why it cannot be labelled, or "".
+    """
+
+    uid: str
+    name: str
+    chosen: bool = True
+    channel_axis: int | None = None
+    axes: tuple[tuple[int, str], ...] = ()
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes
+    ----------
+    done, total
+        Frames; a total of 0 means that it is not known yet.
+    text
+        The same in words.
+    """
+
+    done: int
+    total: int
+    text: str
+
+
+@dataclass(frozen=True)
+class DockState:
+    """Everything that changes in the dock."""
+
+    next_step: str = ""
+    error: str = ""
+    images: tuple[ImageChoice, ...] = ()
+    classes: tuple[LabelClass, ...] = ()
+    brush: int = 1
+    slice_line: str = ""
+    above: int = 0
+    enabled: frozenset[Action] = field(default_factory=frozenset)
+    correcting: bool = False
+    progress: Progress | None = None
