@@ -3,9 +3,10 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Windows of tests stay invisible where there is no display to show them on.
-ifeq ($(DISPLAY)$(WAYLAND_DISPLAY),)
-test screenshots: export QT_QPA_PLATFORM ?= offscreen
+# Where Linux has no display, windows open on an invisible one. Qt's own "offscreen" is second best: it has no OpenGL.
+# Looked up when it is used: `libraries` may have installed it just before.
+ifeq ($(shell uname -s)$(DISPLAY)$(WAYLAND_DISPLAY)$(QT_QPA_PLATFORM),Linux)
+WITH_DISPLAY = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1920x1200x24",QT_QPA_PLATFORM=offscreen)
 endif
 
 .DEFAULT_GOAL := help
@@ -24,7 +25,7 @@ app: $(VENV)/.ready-dev libraries  ## open napari with the dock and a sample (SA
 
 .PHONY: test
 test: $(VENV)/.ready-dev libraries  ## run all tests
-	@$(BIN)/pytest
+	@$(WITH_DISPLAY) $(BIN)/pytest
 
 .PHONY: check
 check: $(VENV)/.ready-dev  ## lint, formatting, types, import contracts
@@ -40,7 +41,7 @@ format: $(VENV)/.ready-dev  ## format the code and mend what the linter can mend
 
 .PHONY: screenshots
 screenshots: $(VENV)/.ready-dev libraries  ## make docs/images/*.png of the dock in real use
-	@$(BIN)/python tools/screenshots.py
+	@$(WITH_DISPLAY) $(BIN)/python tools/screenshots.py
 
 .PHONY: libraries
 libraries:
