@@ -475,3 +475,16 @@ def test_a_long_layer_name_still_makes_a_file(tmp_path: Path) -> None:
 def test_names_are_unique_on_file_systems_that_ignore_case() -> None:
     names = default_names(["a", "A", "a", "b", ""])
     assert names == ["a_labels.tif", "A_labels_2.tif", "a_labels_3.tif", "b_labels.tif", "labels.tif"]
+
+
+@pytest.mark.parametrize("ndim", [2, 3, 4])
+def test_a_real_napari_layer_is_written_and_read_by_napari_again(tmp_path: Path, ndim: int) -> None:
+    layers = pytest.importorskip("napari.layers")
+    scale, units = (10.0, 2.0, 0.5, 0.25)[-ndim:], ("second", *["micrometer"] * 3)[-ndim:]
+    layer = layers.Labels(labels_of((3, 4, 20, 31)[-ndim:]), name="cells", scale=scale, units=units)
+    data, attributes, _ = layer.as_layer_data_tuple()
+    (path,) = write_layer(str(tmp_path / default_name(layer.name)), data, attributes)
+    assert path.endswith("cells_labels.tif")
+    assert micrometres(Path(path)) == pytest.approx(dict(zip("XYZ", scale[::-1], strict=False)))
+    ((back, *_),) = pytest.importorskip("napari_builtins.io").napari_get_reader(path)(path)
+    np.testing.assert_array_equal(np.asarray(back), layer.data)

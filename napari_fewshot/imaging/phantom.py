@@ -101,7 +101,7 @@ def touching_cells(
         signal[box][mine] = brightness * (1.1 - 0.45 * depth[mine] ** 4)
     signal *= 1 + 0.25 * _texture(rng, shape, spacing, 1.0)
     if nuclei:
-        signal[nucleus] *= 1.9
+        signal[nucleus] *= 2.6
     image = _microscope(rng, signal, spacing, photons)
     labels = np.where(instances > 0, CELL, 0).astype(np.int32)
     if nuclei:
