@@ -23,7 +23,8 @@ def choose_device(name: str = "auto") -> str:
     kind, _, number = name.partition(":")
     available = {
         "cpu": True,
-        "cuda": torch.cuda.is_available() and (not number or number.isdigit() and int(number) < torch.cuda.device_count()),
+        "cuda": torch.cuda.is_available()
+        and (not number or (number.isdigit() and int(number) < torch.cuda.device_count())),
         "mps": torch.backends.mps.is_available(),
     }
     if not available.get(kind, False):

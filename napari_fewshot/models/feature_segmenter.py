@@ -127,7 +127,9 @@ def channel_count(image: Image) -> int:
 def _check_channels(channels: Mapping[str, int], shots: Mapping[str, Shot]) -> None:
     if len(set(channels.values())) > 1:
         told = ", ".join(f"'{shots[digest].frame.name}': {n}" for digest, n in channels.items())
-        raise ImageError(f"the taught images differ in their number of channels ({told}); teach images of one kind only")
+        raise ImageError(
+            f"the taught images differ in their number of channels ({told}); teach images of one kind only"
+        )
 
 
 def _numpy(tensor: Tensor) -> Any:

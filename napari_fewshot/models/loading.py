@@ -20,9 +20,7 @@ def load(method: str, backbone: str, device: str, cache: FeatureCache | None) ->
     where = choose_device(device)
     made: Backbone = _factory("backbones", backbone_card.home)(backbone_card.name)
     head: FewShotMethod = _factory("methods", method_card.home)(made)
-    return FeatureSegmenter(
-        FeatureExtractor(made, where, cache), head, f"{method} on {backbone_card.name} ({where})"
-    )
+    return FeatureSegmenter(FeatureExtractor(made, where, cache), head, f"{method} on {backbone_card.name} ({where})")
 
 
 def _card(name: str, cards: tuple[Any, ...], kind: str) -> Any:

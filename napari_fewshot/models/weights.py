@@ -63,7 +63,8 @@ def torchvision_weights(name: str, weights: WeightsEnum) -> Mapping[str, Tensor]
     if local is not None:
         return read_weights(local)
     try:
-        return weights.get_state_dict(progress=True, check_hash=True)
+        downloaded: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
+        return downloaded
     except (URLError, OSError, RuntimeError) as error:
         file = Path(weights.url).name
         raise WeightsError(
@@ -87,7 +88,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
 
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - whatever a damaged file makes a parser raise
+    except Exception as error:
         raise WeightsError(f"{path} cannot be read as weights ({error}); download it again") from error
     if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
         raise WeightsError(f"{path} holds something other than named tensors; export its state_dict")

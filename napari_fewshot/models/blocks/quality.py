@@ -27,7 +27,9 @@ def expected_iou(probabilities: Tensor) -> float:
     """
     foreground = probabilities[1:].flatten(1)
     chosen = probabilities.flatten(1).argmax(0) - 1
-    inside = foreground.new_zeros(foreground.shape).scatter_(0, chosen.clamp_min(0)[None], (chosen >= 0)[None].to(foreground.dtype))
+    inside = foreground.new_zeros(foreground.shape).scatter_(
+        0, chosen.clamp_min(0)[None], (chosen >= 0)[None].to(foreground.dtype)
+    )
     credit = _PRIOR_AREA * foreground.shape[1]
     hit = (inside * foreground).sum(1)
     union = inside.sum(1) + ((1 - inside) * foreground).sum(1)

@@ -20,4 +20,5 @@ def cosine_map(features: Tensor, prototypes: Tensor) -> Tensor:
         (M, h, w) in [-1, 1].
     """
     cells = F.normalize(features.flatten(1), dim=0, eps=1e-6)  # (C, h w)
-    return (F.normalize(prototypes, dim=1, eps=1e-6) @ cells).unflatten(1, features.shape[-2:])
+    cosines: Tensor = F.normalize(prototypes, dim=1, eps=1e-6) @ cells
+    return cosines.view(len(prototypes), *features.shape[-2:])

@@ -82,9 +82,7 @@ class AdditiveMethod(ABC, Generic[Summary, Solution]):
     summary, and the result does not depend on the order of teaching, not even in the last bit.
     """
 
-    def fit(
-        self, support: Sequence[SupportFeatures], class_ids: tuple[int, ...]
-    ) -> AdditiveState[Summary, Solution]:
+    def fit(self, support: Sequence[SupportFeatures], class_ids: tuple[int, ...]) -> AdditiveState[Summary, Solution]:
         """Summarise every shot, then combine; see `FewShotMethod`."""
         return self._combined({}, support, class_ids)
 

@@ -1,8 +1,10 @@
-"""Ridge regression onto one-hot labels, in closed form, on standardised multi-level features (recipe R1).
+"""Ridge regression onto one-hot labels, in closed form, on standardised multi-level features.
 
-W = (X^T D X + lambda I)^-1 X^T D Y, with D such that every class weighs the same, however few its pixels. All
-that is needed of a shot are the sums n_c, sum x and sum x x^T over its pixels of each class c: learning from
-one more shot, or one less, is exact and costs that shot only.
+W = (X^T D X + lambda I)^-1 X^T D Y, with D such that every label weighs the same, however few its pixels. All
+that is needed of a shot are n, sum x and sum x x^T over the pixels of each label: learning from one more
+shot, or one less, is exact and costs that shot only.
+
+With a *lift*, x is extended by random features of itself, and the classifier may bend (Rahimi & Recht, 2007).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,34 +16,36 @@ from torch import Tensor
 
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
 from napari_fewshot.models.blocks.pixels import choose_pixels
-from napari_fewshot.models.blocks.resampling import sample, upsample
+from napari_fewshot.models.blocks.random_features import RandomFeatures
+from napari_fewshot.models.blocks.resampling import pixel_bands, sample, upsample
 from napari_fewshot.models.blocks.standardise import standardise
-from napari_fewshot.models.methods.base import (
-    AdditiveMethod,
-    AdditiveState,
-    SupportFeatures,
-    with_background,
-)
+from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState, SupportFeatures, with_background
 
-PIXELS_PER_LABEL: Final = 4000
-"""Pixels that are looked at per label and shot; more change little and cost time."""
+_PIXELS_PER_LABEL: Final = 4000
+"""Pixels looked at per label and shot; more change little and cost time."""
+
+_BAND: Final = 1 << 16
+"""Pixels whose features are held at once where they are needed between levels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Sums over the pixels of one label of one shot; the last feature is the constant 1.
+    """Sums over the pixels of one label of one shot; the last entry of x is the constant 1.
 
     Attributes
     ----------
-    count
-        n, pixels looked at.
+    pixels
+        n, the pixels looked at.
+    area
+        Pixels that have this label; 0 on a partly labelled shot, where painted areas say nothing.
     sums
-        (D + 1,) sum of x.
+        (D,) sum of x, float64.
     products
-        (D + 1, D + 1) sum of x x^T.
+        (D, D) sum of x x^T.
     """
 
-    count: int
+    pixels: int
+    area: int
     sums: Tensor
     products: Tensor
 
@@ -49,63 +53,116 @@ class Moments:
 ShotMoments = Mapping[int, Moments]
 
 
-class Ridge(AdditiveMethod[ShotMoments, Tensor]):
-    """Linear classifier in closed form.
+@dataclass(frozen=True, eq=False)
+class RidgeWeights:
+    """Logits are ``sharpness * x W + offset``.
+
+    Attributes
+    ----------
+    weights
+        (D, 1 + C).
+    offset
+        (1 + C,) from the share of the area that each label has.
+    """
+
+    weights: Tensor
+    offset: Tensor
+
+
+class Ridge(AdditiveMethod[ShotMoments, RidgeWeights]):
+    """Multi-class classifier in closed form.
 
     Parameters
     ----------
     shrinkage
-        lambda, relative to features of unit variance and a total weight of one.
+        lambda, for features of unit variance and weights D that sum to 1.
     sharpness
-        tau: probabilities are softmax(tau W^T x).
+        tau: probabilities are softmax(tau W^T x + offset).
+    prior
+        Between 0, every label as likely as any other, and 1, as likely as its share of the taught area.
+    lift
+        Random features to add.
     """
 
     name = "ridge"
 
-    def __init__(self, shrinkage: float = 1e-2, sharpness: float = 8.0) -> None:
+    def __init__(
+        self,
+        shrinkage: float = 1e-2,
+        sharpness: float = 8.0,
+        prior: float = 0.25,
+        lift: RandomFeatures | None = None,
+    ) -> None:
         self.shrinkage = shrinkage
         self.sharpness = sharpness
+        self.prior = prior
+        self.lift = lift
 
     def summarise(self, shot: SupportFeatures) -> ShotMoments:
         """Sum up the pixels of every label of a shot."""
         pyramid = standardise(shot.pyramid())
+        dense = not bool((shot.labels == 255).any())
         moments = {}
-        for value, (ys, xs) in choose_pixels(shot.labels, PIXELS_PER_LABEL).items():
-            x = torch.cat([sample(f, level, ys, xs) for level, f in pyramid.features.items()], 1)  # (N, D)
-            x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
-            moments[value] = Moments(len(x), x.sum(0), x.T @ x)
+        for value, (ys, xs) in choose_pixels(shot.labels, _PIXELS_PER_LABEL).items():
+            x = torch.cat([sample(f, level, ys, xs) for level, f in pyramid.features.items()], 1)
+            x = self._design(x)  # (N, D)
+            area = int((shot.labels == value).sum()) if dense else 0
+            moments[value] = Moments(len(x), area, x.double().sum(0), x.T @ x)
         return moments
 
-    def combine(self, summaries: Sequence[ShotMoments], class_ids: tuple[int, ...]) -> Tensor:
-        """Solve for W (D + 1, 1 + C)."""
-        values = with_background(class_ids)
-        pooled = [[shot[v] for shot in summaries if v in shot] for v in values]
-        present = [parts for parts in pooled if parts]
-        gram = sum(
-            sum((m.products for m in parts), torch.tensor(0.0)).double() / (sum(m.count for m in parts) * len(present))
-            for parts in present
-        )
-        assert isinstance(gram, Tensor)
-        targets = torch.zeros((len(gram), len(values)), dtype=gram.dtype, device=gram.device)
+    def combine(self, summaries: Sequence[ShotMoments], class_ids: tuple[int, ...]) -> RidgeWeights:
+        """Solve for everything that was taught."""
+        pooled = [[shot[v] for shot in summaries if v in shot] for v in with_background(class_ids)]
+        present = sum(1 for parts in pooled if parts)
+        like = next(parts[0] for parts in pooled if parts).sums
+        gram = like.new_zeros((len(like), len(like)))  # X^T D X
+        targets = like.new_zeros((len(like), len(pooled)))  # X^T D Y
         for column, parts in enumerate(pooled):
-            if parts:
-                weight = sum(m.count for m in parts) * len(present)
-                targets[:, column] = torch.stack([m.sums.double() for m in parts]).sum(0) / weight
-        penalty = torch.full((len(gram),), self.shrinkage, dtype=gram.dtype, device=gram.device)
+            weight = 1 / (present * max(1, sum(m.pixels for m in parts)))  # D of this label
+            for m in parts:
+                gram += weight * m.products
+                targets[:, column] += weight * m.sums
+        penalty = torch.full_like(like, self.shrinkage)
         penalty[-1] = 0  # the constant is not shrunk
-        return torch.linalg.solve(gram + penalty.diag(), targets).float()
+        weights = torch.linalg.solve(gram + penalty.diag(), targets)
+        return RidgeWeights(weights.float(), self.prior * _log_shares(pooled).to(like.device))
 
-    def predict(self, state: AdditiveState[ShotMoments, Tensor], query: FeaturePyramid) -> Tensor:
-        """Apply W level by level, each at its own stride: up(W F) = W up(F)."""
-        weights = state.solution
-        logits = weights[-1][:, None, None]
-        at = 0
-        for level, features in standardise(query).features.items():
-            part = weights[at : at + len(features)]
-            at += len(features)
-            mixed = torch.einsum("dk,dhw->khw", part, features)
-            logits = logits + upsample(mixed, level, query.size)
-        return (self.sharpness * logits).softmax(0)
+    def predict(self, state: AdditiveState[ShotMoments, RidgeWeights], query: FeaturePyramid) -> Tensor:
+        """Apply the classifier to every pixel."""
+        solution = state.solution
+        pyramid = standardise(query)
+        if self.lift is None:
+            scores = _mixed_per_level(solution.weights, pyramid)
+        else:
+            rows = max(1, _BAND // query.size[1])
+            bands = [self._design(x) @ solution.weights for x in pixel_bands(pyramid, rows)]
+            scores = torch.cat(bands).T.unflatten(1, query.size)  # (1 + C, H, W)
+        return (self.sharpness * scores + solution.offset[:, None, None]).softmax(0)
+
+    def _design(self, x: Tensor) -> Tensor:
+        """Features, lifted features, and the constant: (N, D)."""
+        lifted = [] if self.lift is None else [self.lift(x)]
+        return torch.cat([x, *lifted, torch.ones_like(x[:, :1])], 1)
+
+
+def _mixed_per_level(weights: Tensor, pyramid: FeaturePyramid) -> Tensor:
+    """Compute x W at every pixel, mixing each level at its own stride: W up(F) = up(W F)."""
+    scores = weights[-1][:, None, None]
+    at = 0
+    for level, features in pyramid.features.items():
+        part = weights[at : at + len(features)]
+        at += len(features)
+        mixed = (part.T @ features.flatten(1)).unflatten(1, features.shape[-2:])
+        scores = scores + upsample(mixed, level, pyramid.size)
+    return scores
+
+
+def _log_shares(pooled: Sequence[Sequence[Moments]]) -> Tensor:
+    """Log of each label's share of the area of fully labelled shots, the largest 0; all 0 without such shots."""
+    areas = torch.tensor([float(sum(m.area for m in parts)) for parts in pooled])
+    if areas.sum() == 0:
+        return areas
+    return (areas.clamp_min(1) / areas.max()).log()
 
 
 def make(backbone: Backbone) -> Ridge:

@@ -1,0 +1,191 @@
+"""Shared parts against slow, obviously right twins."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from napari_fewshot.models.backbones.base import Alignment, FeaturePyramid, Level
+from napari_fewshot.models.blocks.classwise import one_vs_rest, safe_logit
+from napari_fewshot.models.blocks.pixels import choose_pixels
+from napari_fewshot.models.blocks.pooling import masked_pool
+from napari_fewshot.models.blocks.quality import expected_iou
+from napari_fewshot.models.blocks.resampling import merge_levels, pixel_bands, sample, to_cells, upsample
+from napari_fewshot.models.blocks.similarity import cosine_map
+from napari_fewshot.models.blocks.standardise import standardise
+
+LEVELS = [Level(1), Level(2), Level(8), Level(2, "corner"), Level(8, "corner")]
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def interpolated(maps: Tensor, level: Level, y: int, x: int) -> Tensor:
+    """Bilinear value at one pixel, by the definition."""
+
+    def around(at: int, cells: int) -> tuple[int, int, float]:
+        position = min(max((at - level.origin) / level.stride, 0), cells - 1)
+        low = math.floor(position)
+        return low, min(low + 1, cells - 1), position - low
+
+    y0, y1, wy = around(y, maps.shape[1])
+    x0, x1, wx = around(x, maps.shape[2])
+    top = (1 - wx) * maps[:, y0, x0] + wx * maps[:, y0, x1]
+    bottom = (1 - wx) * maps[:, y1, x0] + wx * maps[:, y1, x1]
+    return (1 - wy) * top + wy * bottom
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=str)
+def test_upsampling_is_bilinear_between_cell_centres(level: Level) -> None:
+    size = (27, 38)
+    maps = noise(3, -(-size[0] // level.stride), -(-size[1] // level.stride))
+    up = upsample(maps, level, size)
+    assert up.shape == (3, *size)
+    for y, x in [(0, 0), (1, 2), (13, 20), (26, 37), (26, 0)]:
+        torch.testing.assert_close(up[:, y, x], interpolated(maps, level, y, x), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=str)
+def test_sampling_some_pixels_equals_upsampling_all(level: Level) -> None:
+    size = (27, 38)
+    maps = noise(3, -(-size[0] // level.stride), -(-size[1] // level.stride)).float()
+    ys, xs = torch.meshgrid(torch.arange(27), torch.arange(38), indexing="ij")
+    sampled = sample(maps, level, ys.flatten(), xs.flatten())
+    torch.testing.assert_close(sampled.T.unflatten(1, size), upsample(maps, level, size), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("alignment", ["centre", "corner"])
+@pytest.mark.parametrize("rows", [1, 7, 16, 100])
+def test_bands_put_together_equal_the_whole(alignment: Alignment, rows: int) -> None:
+    size = (61, 45)
+    levels = [Level(s, alignment) for s in (1, 2, 8, 16)]
+    pyramid = FeaturePyramid({lv: noise(2, 64 // lv.stride, 48 // lv.stride).float() for lv in levels}, size)
+    whole = torch.cat([upsample(f, level, size) for level, f in pyramid.features.items()])
+    bands = torch.cat(list(pixel_bands(pyramid, rows)))
+    torch.testing.assert_close(bands.T.unflatten(1, size), whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=str)
+def test_distributing_to_cells_is_the_transpose_of_upsampling(level: Level) -> None:
+    size, cells = (27, 38), (-(-27 // level.stride), -(-38 // level.stride))
+    maps, pixels = noise(2, *cells), noise(2, *size, seed=1)
+    weights = to_cells(pixels, level, cells)
+    torch.testing.assert_close(
+        (upsample(maps, level, size) * pixels).sum(), (maps * weights).sum(), atol=1e-6, rtol=1e-6
+    )
+
+
+def test_a_bright_dot_is_not_shifted_by_either_alignment() -> None:
+    for level in (Level(8), Level(8, "corner")):
+        maps = torch.zeros(1, 6, 6)
+        maps[0, 3, 2] = 1
+        up = upsample(maps, level, (41, 41))[0]
+        ys, xs = torch.meshgrid(torch.arange(41.0), torch.arange(41.0), indexing="ij")
+        centre = ((up * ys).sum() / up.sum()).item(), ((up * xs).sum() / up.sum()).item()
+        assert centre == pytest.approx((3 * 8 + level.origin, 2 * 8 + level.origin), abs=0.01)
+
+
+def test_merged_levels_equal_each_level_upsampled_to_the_finest() -> None:
+    for alignment in ("centre", "corner"):
+        fine, coarse = Level(4, alignment), Level(8, alignment)
+        pyramid = FeaturePyramid({fine: noise(2, 8, 10), coarse: noise(3, 4, 5)}, (32, 40))
+        merged, level = merge_levels(pyramid, (4, 8))
+        assert level == fine and merged.shape == (5, 8, 10)
+        torch.testing.assert_close(merged[:2], pyramid.features[fine])
+        y, x = 3, 6  # a cell of the fine level lies at this pixel:
+        at = (fine.origin + 4 * y, fine.origin + 4 * x)
+        expected = [c.item() for c in interpolated(pyramid.features[coarse], coarse, *at)]  # type: ignore[arg-type]
+        assert merged[2:, y, x].tolist() == pytest.approx(expected)
+
+
+def test_pooling_equals_a_loop_over_the_pixels_of_the_upsampled_map() -> None:
+    level = Level(4)
+    features = noise(3, 5, 6)
+    mask = noise(1, 20, 24, seed=2) > 1
+    means, mass = masked_pool(features, level, mask)
+    values = [interpolated(features, level, int(y), int(x)) for _, y, x in mask.nonzero()]
+    torch.testing.assert_close(means[0], torch.stack(values).mean(0), atol=1e-6, rtol=0)
+    assert mass.item() == pytest.approx(int(mask.sum()))
+
+
+def test_pooling_knows_an_empty_mask_and_survives_one_pixel() -> None:
+    features = noise(3, 5, 6)
+    masks = torch.zeros(2, 20, 24)
+    masks[1, 7, 11] = 1
+    means, mass = masked_pool(features, Level(4), masks)
+    assert mass.tolist() == pytest.approx([0, 1])
+    assert means[0].tolist() == [0, 0, 0]
+    torch.testing.assert_close(means[1], interpolated(features, Level(4), 7, 11), atol=1e-6, rtol=0)
+
+
+def test_pooling_constant_features_gives_them_back() -> None:
+    features = torch.tensor([2.0, -3.0])[:, None, None].expand(2, 4, 4)
+    means, _ = masked_pool(features, Level(8), torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(0)))
+    assert means[0].tolist() == pytest.approx([2, -3])
+
+
+def test_cosine_is_one_for_parallel_features_and_ignores_their_length() -> None:
+    prototype = noise(1, 8)
+    features = torch.stack([prototype[0] * scale for scale in (0.1, 1, 100)], 1)[:, :, None]
+    torch.testing.assert_close(cosine_map(features, prototype), torch.ones(1, 3, 1, dtype=torch.float64))
+    loop = torch.nn.functional.cosine_similarity(noise(8, 5, 4), prototype[0][:, None, None], dim=0)
+    torch.testing.assert_close(cosine_map(noise(8, 5, 4), prototype)[0], loop)
+    assert cosine_map(noise(8, 5, 4), torch.zeros(1, 8, dtype=torch.float64)).abs().max() == 0
+
+
+def test_one_vs_rest_is_binary_for_one_class_and_background_below_one_half() -> None:
+    p = torch.tensor([[0.2, 0.7]])
+    torch.testing.assert_close(one_vs_rest(p), torch.cat([1 - p, p]))
+    many = one_vs_rest(torch.tensor([[0.4, 0.9], [0.3, 0.6]]))
+    torch.testing.assert_close(many.sum(0), torch.ones(2))
+    assert many.argmax(0).tolist() == [0, 1]
+    assert torch.isfinite(safe_logit(torch.tensor([0.0, 1.0]))).all()
+
+
+def test_expected_iou_is_the_mean_of_simulated_ious() -> None:
+    generator = torch.Generator().manual_seed(0)
+    foreground = torch.rand(60, 60, generator=generator) ** 2
+    p = torch.stack([1 - foreground, foreground])
+    mask = foreground > 0.5
+    ious = []
+    for _ in range(200):
+        truth = torch.rand(60, 60, generator=generator) < foreground
+        ious.append(((mask & truth).sum() / (mask | truth).sum()).item())
+    assert expected_iou(p) == pytest.approx(sum(ious) / len(ious), abs=0.01)
+
+
+def test_expected_iou_of_sure_answers_is_one() -> None:
+    nothing = torch.zeros(2, 8, 8)
+    nothing[0] = 1
+    something = nothing.clone()
+    something[:, :4, :4] = torch.tensor([0.0, 1.0])[:, None, None]
+    assert expected_iou(nothing) == expected_iou(something) == 1
+
+
+def test_chosen_pixels_are_labelled_spread_and_always_the_same() -> None:
+    labels = torch.full((40, 50), 255)
+    labels[:20] = 0
+    labels[30:, 10:13] = 7
+    chosen = choose_pixels(labels, 100)
+    assert {v: len(ys) for v, (ys, _) in chosen.items()} == {0: 100, 7: 30}
+    for value, (ys, xs) in chosen.items():
+        assert (labels[ys, xs] == value).all()
+    ys, xs = chosen[0]
+    assert len(set(zip(ys.tolist(), xs.tolist(), strict=True))) == 100
+    assert ys.float().mean().item() == pytest.approx(9.5, abs=2)
+    again = choose_pixels(labels.clone(), 100)
+    assert torch.equal(again[0][0], ys)
+
+
+def test_standardised_features_do_not_see_gain_offset_or_padding() -> None:
+    level = Level(4)
+    features = noise(3, 8, 8)
+    wide = torch.cat([features, torch.full((3, 8, 2), 1e6, dtype=torch.float64)], 2)
+    plain = standardise(FeaturePyramid({level: features}, (32, 32))).features[level]
+    padded = standardise(FeaturePyramid({level: wide}, (32, 32))).features[level]
+    torch.testing.assert_close(padded[..., :8], plain)
+    torch.testing.assert_close(plain.mean((1, 2)), torch.zeros(3, dtype=torch.float64), atol=1e-9, rtol=0)
+    scaled = standardise(FeaturePyramid({level: 50 * features + 3}, (32, 32))).features[level]
+    torch.testing.assert_close(scaled, plain, atol=0.1, rtol=0.05)
