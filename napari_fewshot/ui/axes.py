@@ -150,7 +150,8 @@ class Layout:
         """Return labels without the channel axis, (sliders..., H, W)."""
         if labels.ndim == len(self.spatial) or self.channel_axis is None:
             return labels
-        return np.moveaxis(labels, self.channel_axis, 0)[0]
+        stack: npt.NDArray[Any] = np.moveaxis(labels, self.channel_axis, 0)[0]
+        return stack
 
     def _selection(self, position: Sequence[int], ndim: int, channel: int | None = None) -> tuple[int | slice, ...]:
         selection: list[int | slice] = [slice(None)] * ndim

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QPushButton,
+    QSizePolicy,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -50,7 +51,9 @@ class ClassTable(QWidget):
         rows, header = self.table.verticalHeader(), self.table.horizontalHeader()
         assert rows is not None and header is not None
         rows.hide()
-        self._rows, self._header = rows, header
+        self._header = header
+        self.table.setSizeAdjustPolicy(QAbstractItemView.SizeAdjustPolicy.AdjustToContents)
+        self.table.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         header.setSectionResizeMode(_COLOUR, QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(_ID, QHeaderView.ResizeMode.ResizeToContents)
@@ -58,14 +61,14 @@ class ClassTable(QWidget):
         self.add_button.setToolTip("Add a class")
         self.remove_button = QPushButton("−")
         self.remove_button.setToolTip("Remove the selected class")
-        buttons = QHBoxLayout()
+        buttons = QVBoxLayout()
         buttons.addWidget(self.add_button)
         buttons.addWidget(self.remove_button)
         buttons.addStretch()
-        layout = QVBoxLayout(self)
+        layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        layout.addWidget(self.table)
+        layout.addWidget(self.table, 1)
         layout.addLayout(buttons)
         self.add_button.clicked.connect(self._on_add)
         self.remove_button.clicked.connect(self._on_remove)
@@ -82,7 +85,8 @@ class ClassTable(QWidget):
             for row, shown in enumerate(self._classes):
                 self._fill(row, shown.colour, shown.name, shown.id)
             self._fill(len(self._classes), self._background_colour, "background", PAINTED_BACKGROUND)
-            self._fit_height()
+            self.table.setMaximumHeight(8 * self.table.sizeHintForRow(0) + self._header.sizeHint().height())
+            self.table.updateGeometry()
         row = next((row for row, c in enumerate(self._classes) if c.id == brush), len(self._classes))
         self.table.selectRow(row)
         self.table.blockSignals(False)
@@ -101,12 +105,6 @@ class ClassTable(QWidget):
                 item.setToolTip("Brush what is surely none of your classes; the rest of the slice is then unknown.")
         for column, item in ((_COLOUR, swatch), (_NAME, text), (_ID, number)):
             self.table.setItem(row, column, item)
-
-    def _fit_height(self) -> None:
-        """As high as its rows, up to six of them."""
-        rows = min(self.table.rowCount(), 6)
-        height = self._header.sizeHint().height() + rows * self._rows.defaultSectionSize()
-        self.table.setFixedHeight(height + 2 * self.table.frameWidth())
 
     def _value(self, row: int) -> int:
         return self._classes[row].id if row < len(self._classes) else PAINTED_BACKGROUND

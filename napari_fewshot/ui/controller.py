@@ -18,7 +18,7 @@ from napari_fewshot.session import FrameState, Run, Session
 from napari_fewshot.support import BACKGROUND, UNLABELLED, LabelClass, Shot, SupportSet
 from napari_fewshot.ui.actions import Action, with_key
 from napari_fewshot.ui.jobs import Failed, Finished, Stage, Written, export_job, propose_job
-from napari_fewshot.ui.next_step import Situation, next_step
+from napari_fewshot.ui.next_step import Situation, next_step, percent
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportStack, Layers, Runner, View
 from napari_fewshot.ui.state import DockState, Progress
 
@@ -336,7 +336,7 @@ class Controller:
             self._let_painted_stand(key)
         keys = self.session.accept_above(self.accept_score)
         if not keys:
-            raise SupportError(f"no open proposal scores {self.accept_score:.0%} or more; choose a lower score")
+            raise SupportError(f"no open proposal scores {percent(self.accept_score)} or more; choose a lower score")
         for uid in {_uid(key) for key in keys}:
             self._ensure_labels(uid)
         accepted = [(key, labels) for key in keys if (labels := self.session.labels(key)) is not None]
@@ -676,7 +676,7 @@ def duration(seconds: float) -> str:
     """Say a time span as a person would.
 
     >>> duration(12.4), duration(75), duration(7300)
-    ('12 s', '1 min 15 s', '2 h 2 min')
+    ('12 s', '1 min 15 s', '2 h 1 min')
     """
     whole = max(1, round(seconds))
     if whole < 60:
@@ -697,7 +697,7 @@ def _slice_line(now: Situation, note: str) -> str:
         FrameState.ACCEPTED: "accepted",
         FrameState.REJECTED: "rejected",
     }[now.state]
-    score = "" if now.score is None else f", score {now.score:.0%}"
+    score = "" if now.score is None else f", score {percent(now.score)}"
     return f"{now.shown}: {words}{score}" + (f" ({note})" if note else "")
 
 

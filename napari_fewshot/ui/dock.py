@@ -90,12 +90,11 @@ class FewShotDock(QWidget):
 
     # ------------------------------------------------------------------ life
     def event(self, event: QEvent | None) -> bool:
-        """Bind the keys once the dock is in its window; shut down when it is taken out."""
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            if self.parentWidget() is None:
-                self._parts.close()
-            else:
-                self._bind_keys()
+        """Bind the keys when the dock is shown in its window; shut down when it is taken out."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parentWidget() is None:
+            self._parts.close()
+        if event is not None and event.type() == QEvent.Type.Show:
+            self._bind_keys()
         return bool(super().event(event))
 
     def _wire(self) -> None:
@@ -126,9 +125,8 @@ class FewShotDock(QWidget):
         window = self.parentWidget()
         while window is not None and not isinstance(window, QMainWindow):
             window = window.parentWidget()
-        if window is None:
+        if window is None or self._parts.shortcuts:
             return
-        self._parts.drop_shortcuts()
         for action, key in KEYS.items():
             shortcut = QShortcut(QKeySequence(key), window)
             shortcut.setContext(Qt.ShortcutContext.WindowShortcut)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QListWidget, QListWidgetItem, QWidget
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QListWidget, QListWidgetItem, QSizePolicy, QWidget
 
 from napari_fewshot.ui.state import ImageChoice
 
@@ -19,8 +19,8 @@ class ImageList(QListWidget):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self._shown: tuple[ImageChoice, ...] = ()
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.itemChanged.connect(self._on_changed)
-        self._fit_height()
 
     def show_images(self, images: Sequence[ImageChoice]) -> None:
         """Draw the layers."""
@@ -39,12 +39,16 @@ class ImageList(QListWidget):
                 item.setFlags(Qt.ItemFlag.NoItemFlags)
                 item.setToolTip(image.trouble)
         self.blockSignals(False)
-        self._fit_height()
+        self.updateGeometry()
 
-    def _fit_height(self) -> None:
+    def sizeHint(self) -> QSize:  # noqa: N802
         """As high as its rows, from one to five of them."""
-        row = self.sizeHintForRow(0) if self.count() else self.fontMetrics().height() + 4
-        self.setFixedHeight(row * max(1, min(self.count(), 5)) + 2 * self.frameWidth() + 4)
+        row = max(self.sizeHintForRow(0), self.fontMetrics().height())
+        return QSize(super().sizeHint().width(), row * max(1, min(self.count(), 5)) + 2 * self.frameWidth() + 8)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """No smaller than that."""
+        return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
 
     def _on_changed(self, item: QListWidgetItem) -> None:
         ticked = item.checkState() == Qt.CheckState.Checked

@@ -504,11 +504,12 @@ class LayerLink:
         colours: dict[int | None, Any] = {c.id: c.colour for c in self._classes}
         colours |= {None: _UNNAMED_COLOUR, 0: "transparent", PAINTED_BACKGROUND: BACKGROUND_COLOUR}
         names = [c.name for c in self._classes]
+        unpainted = "background" if layer.metadata.get(_ROLE) == "proposals" else "not painted"
         with self._quietly():
             layer.colormap = DirectLabelColormap(color_dict=colours)
             layer.features = {
                 "index": [0, *(c.id for c in self._classes), PAINTED_BACKGROUND],
-                "name": ["", *names, "background"],
+                "name": [unpainted, *names, "background"],
             }
 
     def _put(self, linked: _Linked, layer: Any, position: tuple[int, ...], labels: npt.NDArray[Any] | int) -> None:

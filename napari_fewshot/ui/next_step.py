@@ -98,10 +98,10 @@ def _first_shot(now: Situation) -> str:
 
 
 def _review(now: Situation) -> str:
-    score = "" if now.score is None else f" (score {now.score:.0%})"
+    score = "" if now.score is None else f" (score {percent(now.score)})"
     begin = f"Check the proposal on '{now.shown}'{score}."
     if now.state is FrameState.PROPOSED:
-        begin += f" Correct it with {with_key(Action.PAINT)} where it is wrong."
+        begin += f" Correct it with {with_key(Action.PAINT, 'Correct')} where it is wrong."
     return f"{begin} Then press {with_key(Action.ACCEPT)} or {with_key(Action.REJECT)}."
 
 
@@ -110,6 +110,15 @@ def _ask_for_proposals(now: Situation) -> str:
     if now.unpainted:
         return f"{_either(now.unpainted)} is painted nowhere yet: paint and teach it, or leave it out. {ask}"
     return ask
+
+
+def percent(score: float) -> str:
+    """Say a score as the dock does.
+
+    >>> percent(0.874)
+    '87 %'
+    """
+    return f"{100 * score:.0f} %"
 
 
 def _either(names: tuple[str, ...]) -> str:

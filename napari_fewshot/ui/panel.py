@@ -156,16 +156,13 @@ class FewShotPanel(QWidget):
         button = QPushButton(f"{TITLES[action]}  [{KEYS[action]}]")
         button.setToolTip(HINTS[action])
         button.setEnabled(False)
-        button.clicked.connect(lambda: self.action_requested.emit(action.value))
+        button.setObjectName(action.value)
+        button.clicked.connect(self._on_button)
         return button
 
     def _next_step_line(self) -> QWidget:
-        self.next_step = QLabel()
-        self.next_step.setWordWrap(True)
-        self.next_step.setObjectName("fewshot_next_step")
-        self.next_step.setStyleSheet("QLabel { font-weight: bold; padding: 4px; }")
-        self.next_step.setMinimumHeight(3 * self.next_step.fontMetrics().height())
-        self.next_step.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
+        self.next_step = _SteadyLabel(lines=4)
+        self.next_step.setStyleSheet("QLabel { font-weight: bold; padding: 2px; }")
         return self.next_step
 
     def _error_line(self) -> QWidget:
@@ -260,6 +257,11 @@ class FewShotPanel(QWidget):
         self.segmenter.changed.connect(self._on_segmenter)
         self.propagation.changed.connect(self._on_propagation)
 
+    def _on_button(self) -> None:
+        button = self.sender()
+        if button is not None:
+            self.action_requested.emit(button.objectName())
+
     def _on_unpainted(self, row: int) -> None:
         self.unpainted_chosen.emit(self.unpainted.itemData(row))
 
@@ -271,6 +273,20 @@ class FewShotPanel(QWidget):
 
     def _on_propagation(self) -> None:
         self.propagation_chosen.emit(self.propagation.read())
+
+
+class _SteadyLabel(QLabel):
+    """Text of several lines that keeps its height when it gets shorter, so that nothing below it jumps."""
+
+    def __init__(self, lines: int) -> None:
+        super().__init__()
+        self._lines = lines
+        self.setWordWrap(True)
+        self.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
+
+    def heightForWidth(self, width: int) -> int:  # noqa: N802
+        """As high as its text, and at least as high as its lines."""
+        return max(super().heightForWidth(width), self._lines * self.fontMetrics().lineSpacing() + 4)
 
 
 def _section(title: str, *rows: QWidget | QHBoxLayout | QGridLayout) -> QGroupBox:

@@ -1,0 +1,756 @@
+"""What the dock does when something is pressed, without a window."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_fewshot.errors import FewShotError, ImageError
+from napari_fewshot.frames import Frame
+from napari_fewshot.session import FrameState, Session
+from napari_fewshot.support import LabelClass
+from napari_fewshot.ui.actions import Action
+from napari_fewshot.ui.controller import Controller, duration, shot_labels
+from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportRequest, ExportStack
+from napari_fewshot.ui.state import DockState, ImageChoice
+from tests.fakes import BrightnessSegmenter
+
+SIZE = (24, 32)
+
+
+def picture(level: int) -> np.ndarray:
+    """A bright square on dark ground; ``level`` moves it."""
+    image = np.full(SIZE, 20, np.uint8)
+    image[4:14, 4 + level : 14 + level] = 200
+    return image
+
+
+def truth(level: int) -> np.ndarray:
+    return (picture(level) == 200).astype(np.int32)
+
+
+class FakeView:
+    def __init__(self) -> None:
+        self.state = DockState()
+        self.messages: list[str] = []
+        self.unexpected: list[BaseException] = []
+        self.request: ExportRequest | None = None
+        self.choices: Sequence[ExportChoice] = ()
+
+    def show_state(self, state: DockState) -> None:
+        self.state = state
+
+    def notify(self, message: str, *, error: BaseException | None = None, is_error: bool = False) -> None:
+        self.messages.append(message)
+        if error is not None:
+            self.unexpected.append(error)
+
+    def ask_export(self, choices: Sequence[ExportChoice]) -> ExportRequest | None:
+        self.choices = choices
+        return self.request
+
+
+class FakeLayers:
+    """Stacks of slices in dictionaries instead of layers."""
+
+    def __init__(self, **stacks: np.ndarray) -> None:
+        self.stacks = stacks
+        self.unchosen: set[str] = set()
+        self.names = {uid: uid for uid in stacks}
+        self.label_stacks: dict[str, np.ndarray] = {}
+        self.proposal_stacks: dict[str, np.ndarray] = {}
+        self.written: dict[Any, np.ndarray] = {}
+        self.at: Any = next(((uid, 0) for uid in stacks), None)
+        self.trouble = ""
+        self.brush: tuple[Any, int, bool] | None = None
+        self.classes: Sequence[LabelClass] = ()
+
+    def images(self) -> list[ImageChoice]:
+        return [ImageChoice(uid, self.names[uid], uid not in self.unchosen) for uid in self.stacks]
+
+    def choose(self, uid: str, chosen: bool) -> None:
+        (self.unchosen.discard if chosen else self.unchosen.add)(uid)
+
+    def set_channel_axis(self, uid: str, axis: int | None) -> None:
+        self.stacks[uid] = np.moveaxis(self.stacks[uid], axis, -1) if axis is not None else self.stacks[uid]
+
+    def frames(self) -> list[Frame]:
+        return [
+            Frame((uid, z), lambda uid=uid, z=z: self.read(uid, z))
+            for uid, stack in self.stacks.items()
+            if uid not in self.unchosen
+            for z in range(len(stack))
+        ]
+
+    def read(self, uid: str, z: int) -> np.ndarray:
+        if uid not in self.stacks:
+            raise ImageError(f"the layer '{uid}' was deleted")
+        return self.stacks[uid][z]
+
+    def name(self, key: Any) -> str:
+        return f"{self.names.get(key[0], key[0])} [{key[1]}]"
+
+    def shown(self) -> Any:
+        if self.trouble:
+            raise ImageError(self.trouble)
+        return self.at
+
+    def go_to(self, key: Any) -> None:
+        self.at = key
+
+    def ensure_labels(self, uid: str) -> bool:
+        return self._ensure(self.label_stacks, uid)
+
+    def ensure_proposals(self, uid: str) -> bool:
+        return self._ensure(self.proposal_stacks, uid)
+
+    def _ensure(self, stacks: dict[str, np.ndarray], uid: str) -> bool:
+        if uid in stacks:
+            return False
+        stacks[uid] = np.zeros(self.stacks[uid].shape[:3], np.uint8)
+        return True
+
+    def painted(self, key: Any) -> np.ndarray | None:
+        stack = self.label_stacks.get(key[0])
+        return None if stack is None else stack[key[1]].astype(np.int32)
+
+    def paints_anywhere(self, value: int) -> str:
+        return next((f"{uid} labels" for uid, stack in self.label_stacks.items() if (stack == value).any()), "")
+
+    def restore_painted(self, key: Any, labels: np.ndarray) -> None:
+        self.label_stacks[key[0]][key[1]] = labels
+
+    def write_accepted(self, accepted: Sequence[tuple[Any, np.ndarray]]) -> None:
+        for key, labels in accepted:
+            there = self.label_stacks[key[0]][key[1]]
+            self.written[key] = np.where(there == 0, labels, 0)
+            there[there == 0] = labels[there == 0]
+
+    def unwrite(self, keys: Sequence[Any]) -> None:
+        for key in keys:
+            written = self.written.pop(key)
+            there = self.label_stacks[key[0]][key[1]]
+            there[(written != 0) & (there == written)] = 0
+
+    def proposed(self, key: Any) -> np.ndarray | None:
+        stack = self.proposal_stacks.get(key[0])
+        return None if stack is None else stack[key[1]].astype(np.int32)
+
+    def show_proposal(self, key: Any, labels: np.ndarray) -> None:
+        self.proposal_stacks[key[0]][key[1]] = labels
+
+    def clear_proposals(self, keys: Sequence[Any]) -> None:
+        for key in keys:
+            if key[0] in self.proposal_stacks:
+                self.proposal_stacks[key[0]][key[1]] = 0
+
+    def take_brush(self, key: Any, value: int, *, on_proposal: bool) -> None:
+        self.brush = (key, value, on_proposal)
+
+    def set_classes(self, classes: Sequence[LabelClass]) -> None:
+        self.classes = classes
+
+    def label_layers(self) -> list[tuple[str, str]]:
+        return [(uid, self.names[uid]) for uid in self.label_stacks]
+
+    def export_stack(self, uid: str) -> ExportStack:
+        return ExportStack(self.label_stacks[uid].copy(), (2.0, 0.5, 0.5), ("µm",) * 3, ("z", "y", "x"))
+
+
+class FakeRunner:
+    """Keeps the job; the test says when it makes a step."""
+
+    def __init__(self) -> None:
+        self.job: deque[Any] | None = None
+        self.items: Any = iter(())
+        self.stopped = False
+        self.started = 0
+
+    def start(self, job: Any, receive: Callable[[object], None], total: int) -> None:
+        self.started += 1
+        self.stopped = False
+        self.receive, self.total = receive, total
+        self.items = job(lambda: self.stopped)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def step(self) -> bool:
+        """Run the thread up to its next result. Returns whether there was one."""
+        item = next(self.items, None)
+        if item is None:
+            return False
+        self.receive(item)
+        return True
+
+    def finish(self) -> None:
+        while not self.stopped and self.step():
+            pass
+
+
+class Dock:
+    """A controller with everything around it faked."""
+
+    def __init__(self, **stacks: np.ndarray) -> None:
+        self.segmenter = BrightnessSegmenter()
+        self.view, self.layers = FakeView(), FakeLayers(**stacks)
+        self.runner, self.exporter = FakeRunner(), FakeRunner()
+        self.session = Session(self.segmenter, classes=[LabelClass(1, "cell")])
+        self.seconds = 0.0
+        self.controller = Controller(
+            self.session, self.view, self.layers, self.runner, self.exporter, clock=lambda: self.seconds
+        )
+
+    @property
+    def state(self) -> DockState:
+        return self.view.state
+
+    def paint(self, key: Any, mask: np.ndarray, value: int = 1) -> None:
+        self.layers.ensure_labels(key[0])
+        self.layers.label_stacks[key[0]][key[1]][mask.astype(bool)] = value
+        self.controller.edited()
+
+    def teach_first(self) -> None:
+        self.paint(("a", 0), truth(0))
+        self.controller.teach()
+
+    def propose_all(self) -> None:
+        self.teach_first()
+        self.controller.propose()
+        self.runner.finish()
+
+    def show(self, key: Any) -> None:
+        self.layers.at = key
+        self.controller.slice_changed()
+
+
+@pytest.fixture
+def dock() -> Dock:
+    return Dock(a=np.stack([picture(z) for z in range(4)]), b=np.stack([picture(z + 5) for z in range(2)]))
+
+
+# ------------------------------------------------------------------------------------------- the main job
+def test_the_whole_path_paint_teach_propose_correct_accept_export(dock: Dock, tmp_path: Path) -> None:
+    assert dock.state.next_step.startswith("Paint 'cell' on 'a [0]'")
+    dock.teach_first()
+    assert dock.state.next_step.startswith("Press Propose")
+    dock.controller.propose()
+    assert dock.state.progress is not None and dock.state.progress.text == "Loading the model ..."
+    dock.runner.finish()
+    assert dock.state.progress is None
+    for z in range(1, 4):
+        np.testing.assert_array_equal(dock.layers.proposed(("a", z)), truth(z))
+    assert dock.state.next_step.startswith("5 proposals wait for you")
+
+    dock.show(("a", 1))
+    dock.layers.proposal_stacks["a"][1, :3, :3] = 1  # a person's brush
+    dock.controller.accept()
+    expected = truth(1)
+    expected[:3, :3] = 1
+    np.testing.assert_array_equal(dock.layers.label_stacks["a"][1], expected)
+    assert not dock.layers.proposal_stacks["a"][1].any()
+    assert ("a", 1) in dock.session.support.keys, "what was accepted is a further shot"
+
+    dock.view.request = ExportRequest((("a", tmp_path / "a.tif"),))
+    dock.controller.export()
+    dock.exporter.finish()
+    assert [choice.file_name for choice in dock.view.choices] == ["a_labels.tif"]
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), dock.layers.label_stacks["a"])
+    assert not dock.state.error
+
+
+def test_the_slice_on_screen_comes_first_then_its_neighbours(dock: Dock) -> None:
+    dock.teach_first()
+    dock.show(("b", 1))
+    dock.controller.propose()
+    order = []
+    while dock.runner.step():
+        order += [key for key in dock.session.review_queue() if key not in order]
+    assert order[:2] == [("b", 1), ("b", 0)]
+
+
+def test_accepting_makes_the_open_proposals_anew_with_the_new_shot(dock: Dock) -> None:
+    dock.propose_all()
+    dock.show(("a", 1))
+    dock.controller.accept()
+    assert dock.runner.started == 2
+    dock.runner.finish()
+    assert [set(s.keys) for s in dock.segmenter.learnt] == [{("a", 0)}, {("a", 0), ("a", 1)}]
+
+
+def test_proposals_are_not_made_anew_when_somebody_does_not_want_it(dock: Dock) -> None:
+    dock.controller.set_refresh_after_decision(False)
+    dock.propose_all()
+    dock.show(("a", 1))
+    dock.controller.accept()
+    assert dock.runner.started == 1
+
+
+def test_a_rejected_proposal_stays_away_until_one_asks_again(dock: Dock) -> None:
+    dock.propose_all()
+    dock.show(("a", 1))
+    dock.controller.reject()
+    assert not dock.layers.proposal_stacks["a"][1].any()
+    dock.show(("a", 2))
+    dock.controller.accept()
+    dock.runner.finish()
+    assert dock.session.state(("a", 1)) is FrameState.REJECTED
+    dock.controller.propose()
+    dock.runner.finish()
+    assert dock.session.state(("a", 1)) is FrameState.PROPOSED
+
+
+def test_next_to_review_goes_to_the_lowest_score(dock: Dock) -> None:
+    dock.layers.stacks["b"][1] = np.random.default_rng(0).integers(80, 140, SIZE)  # hard: between dark and bright
+    dock.propose_all()
+    dock.controller.next_to_review()
+    assert dock.layers.at == ("b", 1)
+    assert dock.state.slice_line.startswith("b [1]: proposed, score")
+
+
+def test_accept_all_above_counts_and_takes_only_good_ones(dock: Dock) -> None:
+    dock.layers.stacks["b"][1] = np.random.default_rng(0).integers(80, 140, SIZE)
+    dock.propose_all()
+    dock.controller.set_accept_score(0.95)
+    assert dock.state.above == 4
+    dock.controller.accept_above()
+    assert dock.session.state(("b", 1)) is FrameState.PROPOSED
+    np.testing.assert_array_equal(dock.layers.label_stacks["a"][3], truth(3))
+    assert dock.session.support.keys == (("a", 0),), "nobody looked at them, so they are no shots"
+
+
+# ------------------------------------------------------------------------------------------- what a person painted
+def test_what_a_person_painted_on_an_untaught_slice_survives_acceptance_and_is_part_of_it(dock: Dock) -> None:
+    dock.propose_all()
+    dock.controller.add_class()
+    cross = np.zeros(SIZE, bool)
+    cross[6:9, 6:9] = True  # inside the proposed square
+    dock.paint(("a", 1), cross, value=2)
+    dock.paint(("a", 1), np.roll(cross, 4, axis=0), value=PAINTED_BACKGROUND)
+    dock.show(("a", 1))
+    dock.controller.accept()
+    layer = dock.layers.label_stacks["a"][1]
+    assert (layer[cross] == 2).all()
+    assert (layer[np.roll(cross, 4, axis=0)] == PAINTED_BACKGROUND).all()
+    accepted = dock.session.labels(("a", 1))
+    assert (accepted[cross] == 2).all() and not accepted[np.roll(cross, 4, axis=0)].any()
+
+
+def test_proposals_never_reach_the_labels_layer_by_themselves(dock: Dock) -> None:
+    dock.propose_all()
+    np.testing.assert_array_equal(dock.layers.label_stacks["a"][0], truth(0))
+    assert not dock.layers.label_stacks["a"][1:].any() and "b" not in dock.layers.label_stacks
+
+
+def test_corrections_survive_a_new_proposal_even_when_nobody_told_about_them(dock: Dock) -> None:
+    dock.propose_all()
+    dock.layers.proposal_stacks["a"][2, 20:, 20:] = 1  # as after napari's own redo: no event at all
+    dock.show(("a", 1))
+    dock.controller.accept()
+    dock.runner.finish()
+    assert (dock.layers.proposal_stacks["a"][2, 20:, 20:] == 1).all()
+    assert dock.session.state(("a", 2)) is FrameState.CORRECTED
+
+
+def test_corrections_made_while_the_new_proposal_is_computed_survive_it(dock: Dock) -> None:
+    dock.propose_all()
+    dock.controller.propose()
+    dock.layers.proposal_stacks["a"][2, 20:, 20:] = 1
+    dock.runner.finish()
+    assert (dock.layers.proposal_stacks["a"][2, 20:, 20:] == 1).all()
+
+
+def test_background_brushed_on_a_proposal_means_nothing_is_there(dock: Dock) -> None:
+    dock.propose_all()
+    dock.layers.proposal_stacks["a"][1, 4:8] = PAINTED_BACKGROUND
+    dock.show(("a", 1))
+    dock.controller.accept()
+    assert not dock.session.labels(("a", 1))[4:8].any()
+
+
+def test_undo_takes_back_an_acceptance_and_no_pixel_of_a_person(dock: Dock) -> None:
+    dock.propose_all()
+    mine = np.zeros(SIZE, bool)
+    mine[5, 5:9] = True
+    dock.paint(("a", 1), mine)
+    dock.show(("a", 1))
+    dock.controller.accept()
+    later = np.zeros(SIZE, bool)
+    later[8, 8] = True
+    dock.paint(("a", 1), later, value=2)  # over an accepted pixel
+    dock.controller.undo()
+    layer = dock.layers.label_stacks["a"][1]
+    np.testing.assert_array_equal(layer != 0, mine | later)
+    assert dock.session.state(("a", 1)) in (FrameState.PROPOSED, FrameState.CORRECTED)
+    assert dock.layers.proposal_stacks["a"][1].any(), "the proposal is back"
+
+
+def test_undo_takes_back_a_teaching_and_leaves_the_paint(dock: Dock) -> None:
+    dock.teach_first()
+    dock.controller.undo()
+    assert len(dock.session.support) == 0
+    np.testing.assert_array_equal(dock.layers.label_stacks["a"][0], truth(0))
+
+
+def test_undo_takes_back_all_that_were_accepted_at_once(dock: Dock) -> None:
+    dock.propose_all()
+    dock.controller.set_accept_score(0.0)
+    dock.controller.accept_above()
+    dock.controller.undo()
+    assert not dock.layers.label_stacks["a"][1:].any()
+    assert len(dock.session.review_queue()) == 5
+
+
+def test_a_deleted_labels_layer_comes_back_with_what_was_taught_and_accepted(dock: Dock) -> None:
+    dock.propose_all()
+    dock.show(("a", 1))
+    dock.controller.accept()
+    del dock.layers.label_stacks["a"]
+    dock.controller.layers_changed()
+    dock.show(("a", 0))
+    dock.controller.paint()
+    np.testing.assert_array_equal(dock.layers.label_stacks["a"][0], truth(0))
+    np.testing.assert_array_equal(dock.layers.label_stacks["a"][1], truth(1))
+
+
+def test_a_deleted_proposal_layer_comes_back_and_is_not_taken_for_erased_pixels(dock: Dock) -> None:
+    dock.propose_all()
+    del dock.layers.proposal_stacks["a"]
+    dock.show(("a", 1))
+    dock.controller.paint()
+    np.testing.assert_array_equal(dock.layers.proposal_stacks["a"][2], truth(2))
+    assert dock.session.state(("a", 2)) is FrameState.PROPOSED
+
+
+# ------------------------------------------------------------------------------------------- runs
+def test_results_of_an_overtaken_run_are_dropped(dock: Dock) -> None:
+    dock.teach_first()
+    dock.controller.propose()
+    overtaken = (dock.runner.items, dock.runner.receive)
+    dock.controller.propose()
+    for item in overtaken[0]:
+        overtaken[1](item)
+    assert dock.session.review_queue() == [] and not dock.layers.proposal_stacks
+    dock.runner.finish()
+    assert len(dock.session.review_queue()) == 5
+
+
+def test_cancelling_keeps_what_is_there_and_hears_nothing_more(dock: Dock) -> None:
+    dock.teach_first()
+    dock.controller.propose()
+    for _ in range(3):  # two stages, one proposal
+        dock.runner.step()
+    dock.controller.cancel()
+    dock.runner.step()
+    assert len(dock.session.review_queue()) == 1
+    assert dock.state.progress is None and Action.CANCEL not in dock.state.enabled
+
+
+def test_progress_says_how_far_it_is_and_how_long_it_takes(dock: Dock) -> None:
+    dock.teach_first()
+    dock.controller.propose()
+    for _ in range(5):
+        dock.seconds += 2.0
+        dock.runner.step()
+    assert dock.state.progress is not None
+    assert dock.state.progress.text == "3 of 5, about 4 s left"
+
+
+def test_a_layer_deleted_during_a_run_stops_nothing(dock: Dock) -> None:
+    dock.teach_first()
+    dock.controller.propose()
+    for _ in range(3):
+        dock.runner.step()
+    del dock.layers.stacks["b"]
+    dock.controller.layers_changed()
+    dock.runner.finish()
+    assert {key[0] for key in dock.session.review_queue()} == {"a"}
+    assert len(dock.session.review_queue()) == 3 and not dock.state.error
+
+
+def test_what_was_taught_on_a_deleted_layer_is_not_forgotten(dock: Dock) -> None:
+    dock.teach_first()
+    del dock.layers.stacks["a"]
+    dock.layers.at = ("b", 0)
+    dock.controller.layers_changed()
+    dock.controller.propose()
+    dock.runner.finish()
+    np.testing.assert_array_equal(dock.layers.proposal_stacks["b"][0], truth(5))
+
+
+def test_one_bad_slice_is_told_about_and_the_others_go_on() -> None:
+    images = np.stack([picture(z) for z in range(4)]).astype(np.float32)
+    images[2, 0, 0] = np.nan
+    dock = Dock(a=images)
+    dock.layers.names["a"] = "wing"
+    dock.propose_all()
+    assert len(dock.session.review_queue()) == 2
+    assert "'wing [2]' has 1 pixel value(s) that are NaN" in dock.state.error
+
+
+def test_a_failing_segmenter_is_shown_and_nothing_is_lost(dock: Dock) -> None:
+    dock.teach_first()
+
+    def broken(support: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    dock.segmenter.learn = broken  # type: ignore[method-assign]
+    dock.controller.propose()
+    dock.runner.finish()
+    assert "RuntimeError: out of memory" in dock.state.error
+    assert isinstance(dock.view.unexpected[0], RuntimeError)
+    assert dock.state.progress is None and len(dock.session.support) == 1
+
+
+def test_a_defect_in_a_command_is_shown_and_raised(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Any) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(dock.layers, "painted", lambda key: None)
+    monkeypatch.setattr(dock.layers, "ensure_labels", broken)
+    with pytest.raises(ZeroDivisionError):
+        dock.controller.teach()
+    assert "ZeroDivisionError: oops" in dock.state.error
+
+
+# ------------------------------------------------------------------------------------------- messages
+@pytest.mark.parametrize(
+    ("press", "message"),
+    [
+        ("teach", "Nothing is painted on 'a [0]'"),
+        ("propose", "Nothing has been taught yet"),
+        ("accept", "There is no open proposal on 'a [0]'"),
+        ("reject", "There is no open proposal on 'a [0]'"),
+        ("next_to_review", "No proposal waits for a decision"),
+        ("accept_above", "No open proposal scores 90 % or more"),
+        ("undo", "There is nothing to take back"),
+        ("export", "There are no labels to export yet"),
+    ],
+)
+def test_every_button_pressed_too_early_says_what_to_do(press: str, message: str) -> None:
+    dock = Dock(a=np.stack([picture(0)]))
+    getattr(dock.controller, press)()
+    assert dock.state.error.startswith(message)
+    assert dock.view.messages[-1] == dock.state.error
+
+
+@pytest.mark.parametrize("press", [a.value for a in Action if a not in (Action.CANCEL, Action.UNDO, Action.EXPORT)])
+def test_no_button_needs_an_image_to_be_there(press: str) -> None:
+    dock = Dock()
+    getattr(dock.controller, press)()
+    assert dock.state.error
+
+
+def test_an_error_goes_away_with_the_next_success(dock: Dock) -> None:
+    dock.controller.teach()
+    assert dock.state.error
+    dock.teach_first()
+    assert not dock.state.error
+
+
+def test_an_error_can_be_dismissed(dock: Dock) -> None:
+    dock.controller.teach()
+    dock.controller.dismiss_error()
+    assert not dock.state.error
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.full((1, *SIZE), np.nan, np.float32), "NaN or infinite"),
+        (np.full((1, *SIZE), np.inf), "NaN or infinite"),
+        (np.zeros((1, *SIZE), np.complex64), "holds values of type complex64"),
+        (np.full((1, *SIZE), None, object), "holds values of type object"),
+        (np.zeros((1, 8, 32)), "at least 16 x 16 are needed"),
+    ],
+)
+def test_an_image_that_cannot_be_used_says_why_when_it_is_taught(image: np.ndarray, message: str) -> None:
+    dock = Dock(a=image)
+    dock.layers.ensure_labels("a")
+    dock.layers.label_stacks["a"][0, 2:5, 2:5] = 1
+    dock.controller.teach()
+    assert message in dock.state.error and "'a [0]'" in dock.state.error
+    assert dock.layers.label_stacks["a"].sum() == 9, "the paint is still there"
+
+
+def test_labels_with_values_out_of_range_say_so(dock: Dock) -> None:
+    dock.layers.label_stacks["a"] = np.full((4, *SIZE), 300, np.uint16)
+    dock.controller.teach()
+    assert "hold the value 300" in dock.state.error
+
+
+def test_a_view_in_which_nothing_can_be_painted_is_the_next_step_to_mend(dock: Dock) -> None:
+    dock.layers.trouble = "this is the 3D view; switch to 2D"
+    dock.controller.slice_changed()
+    assert dock.state.next_step == "This is the 3D view; switch to 2D"
+    dock.controller.teach()
+    assert dock.state.error == "This is the 3D view; switch to 2D"
+
+
+def test_a_class_painted_nowhere_is_named(dock: Dock) -> None:
+    dock.controller.add_class()
+    dock.controller.change_class(LabelClass(2, "nucleus"))
+    dock.teach_first()
+    assert any("'nucleus' is painted nowhere yet" in message for message in dock.view.messages)
+    assert "'nucleus' is painted nowhere yet" in dock.state.next_step
+
+
+def test_strokes_without_any_background_ask_for_some(dock: Dock) -> None:
+    dock.controller.set_unpainted("unknown")
+    dock.teach_first()
+    assert "brush some of it" in dock.state.next_step
+
+
+def test_a_single_painted_pixel_is_enough(dock: Dock) -> None:
+    dot = np.zeros(SIZE, bool)
+    dot[6, 6] = True
+    dock.paint(("a", 0), dot)
+    dock.controller.teach()
+    dock.controller.propose()
+    dock.runner.finish()
+    assert len(dock.session.review_queue()) == 5 and not dock.state.error
+
+
+# ------------------------------------------------------------------------------------------- teaching
+def test_nothing_here_teaches_an_empty_slice(dock: Dock) -> None:
+    dock.show(("a", 3))
+    dock.controller.nothing_here()
+    (shot,) = dock.session.support
+    assert shot.key == ("a", 3) and not shot.labels.any()
+    assert dock.state.next_step.startswith("Only empty slices are taught so far")
+
+
+def test_nothing_here_does_not_contradict_what_is_painted(dock: Dock) -> None:
+    dock.paint(("a", 0), truth(0))
+    dock.controller.nothing_here()
+    assert "there is something painted on 'a [0]'" in dock.state.error.lower()
+    assert not dock.session.support.shots
+
+
+@pytest.mark.parametrize(
+    ("meaning", "brushed", "expected"),
+    [
+        ("automatic", False, [0, 1, 0]),
+        ("automatic", True, [255, 1, 0]),
+        ("background", True, [0, 1, 0]),
+        ("unknown", False, [255, 1, 255]),
+    ],
+)
+def test_what_unpainted_pixels_mean(meaning: Any, brushed: bool, expected: list[int]) -> None:
+    painted = np.array([[0, 1, PAINTED_BACKGROUND if brushed else 0]])
+    assert shot_labels(painted, meaning).tolist() == [expected]
+
+
+def test_teaching_again_makes_open_proposals_anew(dock: Dock) -> None:
+    dock.propose_all()
+    dock.show(("a", 3))
+    dock.paint(("a", 3), truth(3))
+    dock.controller.teach()
+    assert dock.runner.started == 2
+    assert not dock.layers.proposal_stacks["a"][3].any(), "a taught slice has no proposal"
+
+
+# ------------------------------------------------------------------------------------------- classes and images
+def test_the_brush_goes_to_the_proposal_where_one_is_open_and_to_the_labels_elsewhere(dock: Dock) -> None:
+    dock.controller.paint()
+    assert dock.layers.brush == (("a", 0), 1, False)
+    dock.propose_all()
+    dock.show(("a", 1))
+    assert dock.state.correcting
+    dock.controller.paint()
+    assert dock.layers.brush == (("a", 1), 1, True)
+    dock.controller.select_brush(PAINTED_BACKGROUND)
+    assert dock.layers.brush == (("a", 1), 0, True), "background of a proposal is 0"
+
+
+def test_a_class_that_is_painted_cannot_be_removed(dock: Dock) -> None:
+    dock.paint(("a", 0), truth(0))
+    dock.controller.remove_class(1)
+    assert "'cell' is painted on 'a labels'" in dock.state.error
+    dock.controller.teach()
+    dock.controller.remove_class(1)
+    assert "'cell' is painted on a taught image" in dock.state.error
+    assert [c.name for c in dock.state.classes] == ["cell"]
+
+
+def test_a_class_that_is_painted_nowhere_can_be_removed(dock: Dock) -> None:
+    dock.controller.add_class()
+    assert [c.id for c in dock.state.classes] == [1, 2] and dock.state.brush == 2
+    dock.controller.remove_class(2)
+    assert [c.id for c in dock.state.classes] == [1] and dock.state.brush == 1
+    assert list(dock.layers.classes) == list(dock.state.classes)
+
+
+def test_an_unticked_image_gets_no_proposals_and_loses_none_of_its_paint(dock: Dock) -> None:
+    dock.paint(("b", 0), truth(5))
+    dock.controller.choose_image("b", False)
+    dock.propose_all()
+    assert {key[0] for key in dock.session.review_queue()} == {"a"}
+    assert dock.layers.label_stacks["b"].any()
+    dock.controller.choose_image("b", True)
+    assert ("b", 0) in dock.session.frames
+
+
+def test_another_channel_axis_forgets_the_shots_that_no_longer_fit() -> None:
+    dock = Dock(a=np.stack([picture(z) for z in range(4)]))
+    dock.teach_first()
+    dock.controller.set_channel_axis("a", 0)
+    assert not dock.session.support.shots
+
+
+# ------------------------------------------------------------------------------------------- exporting
+def test_open_proposals_are_exported_only_when_asked_for(dock: Dock, tmp_path: Path) -> None:
+    dock.propose_all()
+    dock.paint(("a", 2), np.eye(*SIZE), value=PAINTED_BACKGROUND)
+    for with_proposals in (False, True):
+        path = tmp_path / f"{with_proposals}.tif"
+        dock.view.request = ExportRequest((("a", path),), with_proposals=with_proposals)
+        dock.controller.export()
+        dock.exporter.finish()
+    without, with_them = tifffile.imread(tmp_path / "False.tif"), tifffile.imread(tmp_path / "True.tif")
+    np.testing.assert_array_equal(without, np.stack([truth(0), *np.zeros((3, *SIZE))]))
+    np.testing.assert_array_equal(with_them[3], truth(3))
+    assert not with_them[2][np.eye(*SIZE, dtype=bool)].any(), "what a person called background stays background"
+
+
+def test_an_existing_file_is_not_overwritten_unless_that_was_agreed(dock: Dock, tmp_path: Path) -> None:
+    dock.teach_first()
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"precious")
+    dock.view.request = ExportRequest((("a", path),))
+    dock.controller.export()
+    dock.exporter.finish()
+    assert path.read_bytes() == b"precious" and "a.tif" in dock.state.error
+    dock.view.request = ExportRequest((("a", path),), overwrite=True)
+    dock.controller.export()
+    dock.exporter.finish()
+    assert tifffile.imread(path).shape == (4, *SIZE) and not dock.state.error
+
+
+def test_changing_ones_mind_in_the_export_dialog_writes_nothing(dock: Dock) -> None:
+    dock.teach_first()
+    dock.view.request = None
+    dock.controller.export()
+    assert dock.exporter.started == 0 and not dock.state.error
+
+
+def test_a_full_disk_is_told_about(dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dock.teach_first()
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise FewShotError("the disk is full; free some space")
+
+    monkeypatch.setattr("napari_fewshot.ui.jobs.write_labels_tiff", full)
+    dock.view.request = ExportRequest((("a", tmp_path / "a.tif"),))
+    dock.controller.export()
+    dock.exporter.finish()
+    assert dock.state.error == "The disk is full; free some space"
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (59.4, "59 s"), (75, "1 min 15 s"), (7300, "2 h 1 min")])
+def test_a_time_span_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
