@@ -57,4 +57,5 @@ def _scaled(planes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         low, high = float(planes.min()), float(planes.max())
     if high <= low:
         return np.zeros_like(planes)
-    return np.clip((planes - low) / (high - low), -1, 2)
+    scaled: npt.NDArray[np.float32] = np.clip((planes - low) / (high - low), -1, 2)
+    return scaled
