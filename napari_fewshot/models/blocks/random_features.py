@@ -5,7 +5,10 @@ from torch import Tensor
 
 
 class RandomFeatures:
-    """max(0, R^T x + b) with R and b drawn once, from a fixed seed.
+    """max(0, R^T x + b) with R and b drawn once, from a fixed seed, for the features x of one level.
+
+    Levels are lifted apart, each at its own stride: what follows stays linear in what is upsampled, so nothing
+    has to be computed at full resolution that is not full resolution already.
 
     Parameters
     ----------
@@ -23,16 +26,16 @@ class RandomFeatures:
         self.seed = seed
         self._drawn: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Lift (N, D) to (N, width)."""
-        projection, offset = self._draw(x.shape[1], x.device)
-        return torch.addmm(offset, x, projection).relu_()
+    def __call__(self, cells: Tensor) -> Tensor:
+        """Lift (D, N) to (width, N)."""
+        projection, offset = self._draw(len(cells), cells.device)
+        return torch.addmm(offset[:, None], projection, cells).relu_()
 
     def _draw(self, inputs: int, device: torch.device) -> tuple[Tensor, Tensor]:
         key = (inputs, device)
         if key not in self._drawn:
             generator = torch.Generator().manual_seed(self.seed)
-            projection = torch.randn((inputs, self.width), generator=generator) * (self.gain / inputs**0.5)
+            projection = torch.randn((self.width, inputs), generator=generator) * (self.gain / inputs**0.5)
             offset = torch.randn(self.width, generator=generator)
             self._drawn[key] = (projection.to(device), offset.to(device))
         return self._drawn[key]

@@ -1,7 +1,5 @@
 """Between the cells of a level and the pixels of its image, without shifting either (methods' hazard 8)."""
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -64,34 +62,6 @@ def sample(maps: Tensor, level: Level, ys: Tensor, xs: Tensor) -> Tensor:
     return torch.lerp(top, bottom, wy).T.contiguous()
 
 
-def pixel_bands(pyramid: FeaturePyramid, rows: int) -> Iterator[Tensor]:
-    """Go through an image band by band, with the features of all levels at every pixel.
-
-    What is needed of features between levels can be computed so without ever holding all channels at full
-    resolution.
-
-    Parameters
-    ----------
-    pyramid
-        Features of the image.
-    rows
-        Height of a band; the last may be lower.
-
-    Yields
-    ------
-    Tensor
-        (rows * W, C), C the sum over the levels, from top to bottom.
-    """
-    height, width = pyramid.size
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        parts = []
-        for level, maps in pyramid.features.items():
-            first, last, window = _window(top, bottom, maps.shape[-2], level)
-            parts.append(upsample(maps[:, first:last], level, (window.stop, width))[:, window])
-        yield torch.cat(parts).flatten(1).T  # (rows W, C)
-
-
 def to_cells(pixels: Tensor, level: Level, cells: tuple[int, int]) -> Tensor:
     """Distribute weights on pixels over the cells: the transpose of `upsample`.
 
@@ -140,14 +110,6 @@ def merge_levels(pyramid: FeaturePyramid, strides: tuple[int, ...]) -> tuple[Ten
         for level, f in chosen.items()
     ]
     return torch.cat(merged), finest
-
-
-def _window(top: int, bottom: int, cells: int, level: Level) -> tuple[int, int, slice]:
-    """Rows of cells that pixel rows top..bottom need, and where those pixels lie when only these are upsampled."""
-    first = max(0, int((top - level.origin) // level.stride) - 1)
-    last = min(cells, int((bottom - 1 - level.origin) // level.stride) + 3)
-    start = first * level.stride
-    return first, last, slice(top - start, bottom - start)
 
 
 def _neighbours(at: Tensor, cells: int, level: Level) -> tuple[Tensor, Tensor, Tensor]:

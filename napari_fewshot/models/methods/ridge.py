@@ -4,7 +4,8 @@ W = (X^T D X + lambda I)^-1 X^T D Y, with D such that every label weighs the sam
 that is needed of a shot are n, sum x and sum x x^T over the pixels of each label: learning from one more
 shot, or one less, is exact and costs that shot only.
 
-With a *lift*, x is extended by random features of itself, and the classifier may bend (Rahimi & Recht, 2007).
+With a *lift*, the features of every level are joined by random features of them, and the classifier may bend
+(Rahimi & Recht, 2007). Everything stays linear after that, so each level is computed at its own stride.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,15 +18,16 @@ from torch import Tensor
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
 from napari_fewshot.models.blocks.pixels import choose_pixels
 from napari_fewshot.models.blocks.random_features import RandomFeatures
-from napari_fewshot.models.blocks.resampling import pixel_bands, sample, upsample
+from napari_fewshot.models.blocks.resampling import sample, upsample
 from napari_fewshot.models.blocks.standardise import standardise
 from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState, SupportFeatures, with_background
+from napari_fewshot.support import UNLABELLED
 
 _PIXELS_PER_LABEL: Final = 4000
 """Pixels looked at per label and shot; more change little and cost time."""
 
-_BAND: Final = 1 << 16
-"""Pixels whose features are held at once where they are needed between levels."""
+_CHUNK: Final = 1 << 15
+"""Cells whose random features are held at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ class Ridge(AdditiveMethod[ShotMoments, RidgeWeights]):
     prior
         Between 0, every label as likely as any other, and 1, as likely as its share of the taught area.
     lift
-        Random features to add.
+        Random features to add to every level.
     """
 
     name = "ridge"
@@ -101,11 +103,15 @@ class Ridge(AdditiveMethod[ShotMoments, RidgeWeights]):
     def summarise(self, shot: SupportFeatures) -> ShotMoments:
         """Sum up the pixels of every label of a shot."""
         pyramid = standardise(shot.pyramid())
-        dense = not bool((shot.labels == 255).any())
+        lifted = {
+            level: torch.cat([self._lifted(part) for part in _chunks(f)], 1).view(-1, *f.shape[1:])
+            for level, f in pyramid.features.items()
+        }
+        dense = not bool((shot.labels == UNLABELLED).any())
         moments = {}
         for value, (ys, xs) in choose_pixels(shot.labels, _PIXELS_PER_LABEL).items():
-            x = torch.cat([sample(f, level, ys, xs) for level, f in pyramid.features.items()], 1)
-            x = self._design(x)  # (N, D)
+            x = torch.cat([sample(f, level, ys, xs) for level, f in lifted.items()], 1)
+            x = torch.cat([x, torch.ones_like(x[:, :1])], 1)  # (N, D)
             area = int((shot.labels == value).sum()) if dense else 0
             moments[value] = Moments(len(x), area, x.double().sum(0), x.T @ x)
         return moments
@@ -128,33 +134,27 @@ class Ridge(AdditiveMethod[ShotMoments, RidgeWeights]):
         return RidgeWeights(weights.float(), self.prior * _log_shares(pooled).to(like.device))
 
     def predict(self, state: AdditiveState[ShotMoments, RidgeWeights], query: FeaturePyramid) -> Tensor:
-        """Apply the classifier to every pixel."""
-        solution = state.solution
-        pyramid = standardise(query)
-        if self.lift is None:
-            scores = _mixed_per_level(solution.weights, pyramid)
-        else:
-            rows = max(1, _BAND // query.size[1])
-            bands = [self._design(x) @ solution.weights for x in pixel_bands(pyramid, rows)]
-            scores = torch.cat(bands).T.unflatten(1, query.size)  # (1 + C, H, W)
-        return (self.sharpness * scores + solution.offset[:, None, None]).softmax(0)
+        """Apply W to every level at its own stride, up(W F) = W up(F), and add up."""
+        weights = state.solution.weights
+        scores = weights[-1][:, None, None]
+        at = 0
+        for level, features in standardise(query).features.items():
+            width = len(features) + (0 if self.lift is None else self.lift.width)
+            part = weights[at : at + width].T  # (1 + C, D of this level)
+            at += width
+            mixed = torch.cat([part @ self._lifted(cells) for cells in _chunks(features)], 1)
+            scores = scores + upsample(mixed.view(-1, *features.shape[1:]), level, query.size)
+        return (self.sharpness * scores + state.solution.offset[:, None, None]).softmax(0)
 
-    def _design(self, x: Tensor) -> Tensor:
-        """Features, lifted features, and the constant: (N, D)."""
-        lifted = [] if self.lift is None else [self.lift(x)]
-        return torch.cat([x, *lifted, torch.ones_like(x[:, :1])], 1)
+    def _lifted(self, cells: Tensor) -> Tensor:
+        """Features of some cells of one level (D, N), with their random features (D + width, N)."""
+        return cells if self.lift is None else torch.cat([cells, self.lift(cells)])
 
 
-def _mixed_per_level(weights: Tensor, pyramid: FeaturePyramid) -> Tensor:
-    """Compute x W at every pixel, mixing each level at its own stride: W up(F) = up(W F)."""
-    scores = weights[-1][:, None, None]
-    at = 0
-    for level, features in pyramid.features.items():
-        part = weights[at : at + len(features)]
-        at += len(features)
-        mixed = (part.T @ features.flatten(1)).unflatten(1, features.shape[-2:])
-        scores = scores + upsample(mixed, level, pyramid.size)
-    return scores
+def _chunks(features: Tensor) -> tuple[Tensor, ...]:
+    """Cut (C, h, w) into (C, N) of bounded N."""
+    chunks: tuple[Tensor, ...] = features.flatten(1).split(_CHUNK, 1)
+    return chunks
 
 
 def _log_shares(pooled: Sequence[Sequence[Moments]]) -> Tensor:
