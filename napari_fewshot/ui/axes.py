@@ -128,9 +128,12 @@ class Layout:
         strides.insert(axis, 0)
         return np.lib.stride_tricks.as_strided(base, shape, strides, writeable=True)
 
-    def fits(self, labels_shape: Sequence[int]) -> bool:
-        """Whether a label array of this shape lies on the image."""
-        return tuple(labels_shape) in {(*self.stack_shape, *self.size), self.shape[: self.ndim]}
+    def fits(self, labels: Any) -> bool:
+        """Whether a label array lies on the image, with the same labels for all channels."""
+        if self.channel_axis is not None and self.keeps_channel_axis:
+            strides = getattr(labels, "strides", ())
+            return labels.shape == self.shape and len(strides) > self.channel_axis and not strides[self.channel_axis]
+        return tuple(labels.shape) == (*self.stack_shape, *self.size)
 
     def label_index(self, position: Sequence[int], labels_ndim: int) -> tuple[int | slice, ...]:
         """Index of one slice (H, W) in a label array.

@@ -52,6 +52,22 @@ def _reported(
     return command
 
 
+def _watched(
+    method: "Callable[Concatenate[Controller, _P], None]",
+) -> "Callable[Concatenate[Controller, _P], None]":
+    """Show what a person can mend also where nothing was pressed: sliders moved, results came in."""
+
+    @wraps(method)
+    def reaction(self: "Controller", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except FewShotError as error:
+            self._fail(error)
+            self._refresh()
+
+    return reaction
+
+
 class Controller:
     """Answers what a person does in the dock.
 
@@ -99,11 +115,13 @@ class Controller:
         self.layers_changed()
 
     # ------------------------------------------------------------------ what happens in the viewer
-    @_reported
+    @_watched
     def layers_changed(self) -> None:
         """Catch up with layers that came, went, or were renamed."""
         self._sync_frames()
+        self._refresh()
 
+    @_watched
     def slice_changed(self) -> None:
         """Catch up with sliders, with the selected layer, and with what was painted before they moved."""
         left, self._last_shown = self._last_shown, self._shown_or_none()
@@ -270,6 +288,7 @@ class Controller:
         if self.refresh_after_decision and waiting and self.session.support.class_ids:
             self._start(first, again=False)
 
+    @_watched
     def _receive(self, run: Run, item: object) -> None:
         """Take in what a run found; what an overtaken or cancelled run found is dropped."""
         if run is not self._run:
@@ -415,6 +434,7 @@ class Controller:
         labels[labels == PAINTED_BACKGROUND] = BACKGROUND
         return stack
 
+    @_watched
     def _receive_export(self, written: list[str], item: object) -> None:
         match item:
             case Stage():
@@ -578,13 +598,13 @@ class Controller:
 
     def _state(self) -> DockState:
         images = tuple(self._layers.images())
-        trouble, key = "", None
+        trouble, key, painted = "", None, False
         try:
             key = self._layers.shown()
+            key = key if key in self.session.frames else None
+            painted = key is not None and self._is_painted(key)
         except FewShotError as error:
             trouble = str(error)
-        if key not in self.session.frames:
-            key = None
         waiting = None if key is None else self.session.proposal(key)
         state = FrameState.UNTOUCHED if key is None else self.session.state(key)
         support = self.session.support
@@ -595,7 +615,7 @@ class Controller:
             trouble=trouble[:1].upper() + trouble[1:],
             state=state,
             score=None if waiting is None else waiting.score,
-            painted=self._is_painted(key),
+            painted=painted,
             shots=len(support),
             has_class=bool(support.class_ids),
             has_background=not support.shots or support.has_background,
@@ -623,8 +643,8 @@ class Controller:
             progress=self._progress(),
         )
 
-    def _is_painted(self, key: FrameKey | None) -> bool:
-        painted = None if key is None else self._layers.painted(key)
+    def _is_painted(self, key: FrameKey) -> bool:
+        painted = self._layers.painted(key)
         return painted is not None and bool(painted.any())
 
     def _enabled(self, now: Situation, support: SupportSet, above: int) -> frozenset[Action]:

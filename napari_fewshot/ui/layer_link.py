@@ -134,7 +134,7 @@ class LayerLink:
         Layout(linked.layout.shape, linked.layout.rgb, axis)  # refuses what leaves no plane
         linked.channel_axis = axis
         linked.written.clear()
-        if linked.labels is not None and not linked.layout.fits(linked.labels.data.shape):
+        if linked.labels is not None and not linked.layout.fits(linked.labels.data):
             linked.labels = None
         if linked.proposals is not None:
             self._remove_layer(linked.proposals)
@@ -219,7 +219,7 @@ class LayerLink:
     def ensure_proposals(self, uid: str) -> bool:
         """Make the proposal layer of an image where there is none."""
         linked = self._linked[uid]
-        if linked.proposals is not None:
+        if linked.proposals is not None and linked.layout.fits(linked.proposals.data):
             return False
         linked.proposals = self._add_labels(linked, "proposals", opacity=0.45)
         return True
@@ -273,7 +273,9 @@ class LayerLink:
     def proposed(self, key: FrameKey) -> LabelMap | None:
         """The proposal layer at a frame (H, W) as a person may have changed it; None where there is no layer."""
         linked, position = self._find(key)
-        return None if linked is None else _slice_of(linked, linked.proposals, position)
+        if linked is None or linked.proposals is None or not linked.layout.fits(linked.proposals.data):
+            return None
+        return _slice_of(linked, linked.proposals, position)
 
     def show_proposal(self, key: FrameKey, labels: npt.NDArray[Any]) -> None:
         """Put a proposal on its layer."""
@@ -324,7 +326,7 @@ class LayerLink:
         linked = self._linked[uid]
         self.ensure_labels(uid)
         layout, image = linked.layout, linked.image
-        if not layout.fits(linked.labels.data.shape):
+        if not layout.fits(linked.labels.data):
             raise MaskError(_misfit(linked, linked.labels))
         labels = np.array(layout.stack_of(np.asarray(linked.labels.data)))
         names = _axis_labels(image)
@@ -340,6 +342,13 @@ class LayerLink:
     def _connect(self, emitter: Any, slot: Callable[..., None]) -> None:
         emitter.connect(slot)
         self._disconnects.append(lambda: emitter.disconnect(slot))
+
+    def _on_data(self, event: Any = None) -> None:
+        """Let go of labels that lie no longer on their image; they stay in the viewer, new ones are made."""
+        for linked in self._linked.values():
+            if linked.labels is not None and _is_usable(linked) and not linked.layout.fits(linked.labels.data):
+                linked.labels = None
+        self._on_layers()
 
     def _on_layers(self, event: Any = None) -> None:
         if self._busy:
@@ -390,7 +399,7 @@ class LayerLink:
         self._used_uids.add(uid)
         self._linked[uid] = _Linked(uid, image, channel_axis=_guess(image))
         self._connect(image.events.name, self._on_layers)
-        self._connect(image.events.data, self._on_layers)
+        self._connect(image.events.data, self._on_data)
         self._connect(image.events.visible, self._on_slice)
 
     def _forget(self, linked: _Linked) -> None:
@@ -411,6 +420,8 @@ class LayerLink:
         names = _axis_labels(linked.image)
         try:
             layout, trouble = linked.layout, ""
+            if not all(layout.shape):
+                trouble = f"the image is empty, shape {layout.shape}; load one that has pixels"
         except ImageError as error:
             layout, trouble = None, str(error)
         axes: tuple[tuple[int, str], ...] = ()
@@ -438,7 +449,7 @@ class LayerLink:
         """Show an image and its label layers; hide other images that would lie over it."""
         shown = self._current_image()
         with self._quietly():
-            if shown is not None and shown is not linked and not self._viewer.grid.enabled:
+            if shown is not None and shown is not linked and not self._is_grid():
                 for other in self._linked.values():
                     if other.chosen and other is not linked:
                         _set_visible(other, False)
@@ -446,6 +457,11 @@ class LayerLink:
             layer = linked.proposals if linked.proposals is not None else linked.image
             self._viewer.layers.selection.active = _unwrapped(layer)
         self._current = linked.uid
+
+    def _is_grid(self) -> bool:
+        """Whether layers lie side by side (``viewer.canvas`` since napari 0.9)."""
+        owner = self._viewer.canvas if hasattr(self._viewer, "canvas") else self._viewer
+        return bool(owner.grid.enabled)
 
     def _data_point(self, linked: _Linked) -> npt.NDArray[np.float64]:
         """Where the sliders stand, in pixels of the image."""
@@ -466,7 +482,7 @@ class LayerLink:
                 and layer.name == wanted
                 and layer.unique_id not in taken
                 and not layer.multiscale
-                and linked.layout.fits(layer.data.shape)
+                and linked.layout.fits(layer.data)
             ):
                 return layer
         return None
@@ -549,7 +565,7 @@ def _frames_of(linked: _Linked) -> Iterator[Frame]:
 
 def _is_usable(linked: _Linked) -> bool:
     try:
-        return all(linked.layout.size)
+        return all(linked.layout.shape)
     except ImageError:
         return False
 
@@ -558,7 +574,7 @@ def _slice_of(linked: _Linked, layer: Any, position: tuple[int, ...]) -> LabelMa
     """One slice (H, W) of a label layer, None where there is no layer."""
     if layer is None:
         return None
-    if not linked.layout.fits(layer.data.shape):
+    if not linked.layout.fits(layer.data):
         raise MaskError(_misfit(linked, layer))
     return np.asarray(layer.data[linked.layout.label_index(position, layer.data.ndim)]).astype(np.int32)
 

@@ -19,9 +19,12 @@ from qtpy.QtWidgets import QApplication
 from scipy import ndimage as ndi
 from skimage import data
 
-from napari_fewshot.session import FrameState
+from napari_fewshot.session import FrameState, Session
+from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import KEYS, Action
+from napari_fewshot.ui.dock import FewShotDock
 from napari_fewshot.ui.ports import ExportRequest
+from tests.fakes import BrightnessSegmenter
 from tests.ui.conftest import disk_stack, iou, wait_for_threads, wait_until
 
 
@@ -36,7 +39,9 @@ def coin_stack() -> tuple[np.ndarray, np.ndarray]:
 def press(dock: Any, action: Action) -> None:
     """Click a button of the dock."""
     button = dock.panel.buttons[action]
-    assert button.isEnabled(), f"{action} cannot be pressed: {dock.panel.next_step.text()} {dock.panel.error_text.text()}"
+    assert button.isEnabled(), (
+        f"{action} cannot be pressed: {dock.panel.next_step.text()} {dock.panel.error_text.text()}"
+    )
     button.click()
 
 
@@ -137,8 +142,6 @@ def test_from_a_sample_to_files(opened: Callable[..., Any], tmp_path: Path, monk
 
 
 def test_accepting_everything_slice_by_slice_by_keyboard(opened: Callable[..., Any], qtbot: Any) -> None:
-    from tests.fakes import BrightnessSegmenter
-
     viewer, dock = opened(BrightnessSegmenter(), show=True)
     image, truth = disk_stack(4)
     viewer.add_image(image, name="disks")
@@ -165,17 +168,13 @@ def test_accepting_everything_slice_by_slice_by_keyboard(opened: Callable[..., A
 
 
 def test_closing_the_window_frees_everything(make_napari_viewer: Callable[..., Any]) -> None:
-    from tests.fakes import BrightnessSegmenter
-
-    from napari_fewshot.session import Session
-    from napari_fewshot.support import LabelClass
-    from napari_fewshot.ui.dock import FewShotDock
-
     viewer = make_napari_viewer()
     dock = FewShotDock(viewer, Session(BrightnessSegmenter(), classes=[LabelClass(1, "cell")]))
     viewer.window.add_dock_widget(dock, name="Few-shot propagation")
     _use(viewer, dock)
-    freed = [weakref.ref(part) for part in (dock, dock.panel, dock.controller, dock.controller.session, dock._parts.link)]
+    freed = [
+        weakref.ref(part) for part in (dock, dock.panel, dock.controller, dock.controller.session, dock._parts.link)
+    ]
     del dock
     viewer.close()
     QApplication.processEvents()
@@ -184,11 +183,6 @@ def test_closing_the_window_frees_everything(make_napari_viewer: Callable[..., A
 
 
 def test_closing_the_dock_frees_it_and_leaves_the_layers(make_napari_viewer: Callable[..., Any]) -> None:
-    from tests.fakes import BrightnessSegmenter
-
-    from napari_fewshot.session import Session
-    from napari_fewshot.ui.dock import FewShotDock
-
     viewer = make_napari_viewer()
     dock = FewShotDock(viewer, Session(BrightnessSegmenter()))
     frame = viewer.window.add_dock_widget(dock, name="Few-shot propagation")

@@ -1,0 +1,183 @@
+"""How the dock looks and opens: its keys, its size, its form, and what it imports."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QFont, QKeySequence
+from qtpy.QtWidgets import QApplication, QLabel, QPushButton
+
+from napari_fewshot.models import list_backbones, list_segmenters
+from napari_fewshot.segmenter import SegmenterSettings
+from napari_fewshot.support import LabelClass
+from napari_fewshot.ui.actions import KEYS, Action
+from napari_fewshot.ui.ports import PAINTED_BACKGROUND
+from tests.fakes import BrightnessSegmenter
+
+OPENING = """
+import os, sys, time
+import napari
+from qtpy.QtWidgets import QApplication
+application = QApplication([])
+viewer = napari.components.ViewerModel()
+start = time.perf_counter()
+from napari_fewshot.ui.dock import FewShotDock
+dock = FewShotDock(viewer)
+seconds = time.perf_counter() - start
+assert "torch" not in sys.modules, "opening the dock imported torch"
+assert seconds < 1, f"opening the dock took {seconds:.2f} s"
+"""
+
+
+def test_the_dock_opens_within_a_second_and_without_torch() -> None:
+    run = subprocess.run([sys.executable, "-c", OPENING], capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
+def test_no_key_is_one_of_naparis_own(opened: Callable[..., Any]) -> None:
+    from napari._app_model import get_app_model
+    from napari.utils.shortcuts import default_shortcuts
+
+    opened()
+    taken = {QKeySequence(str(key)) for keys in default_shortcuts.values() for key in keys}
+    taken |= {QKeySequence(str(binding.keybinding)) for binding in get_app_model().keybindings}
+    assert len(taken) > 60
+    ours = {action: QKeySequence(key) for action, key in KEYS.items()}
+    assert all(not key.isEmpty() for key in ours.values())
+    assert {action for action, key in ours.items() if key in taken} == set()
+
+
+def test_every_button_has_its_key_printed_on_it_and_a_hint(opened: Callable[..., Any]) -> None:
+    _, dock = opened()
+    for action, button in dock.panel.buttons.items():
+        assert button.text().endswith(f"[{KEYS[action]}]") and len(button.toolTip()) > 15
+
+
+def test_keys_are_bound_once_and_gone_with_the_dock(opened: Callable[..., Any]) -> None:
+    viewer, dock = opened(show=True)
+    QApplication.processEvents()
+    dock.hide()
+    dock.show()
+    keys = [shortcut.key().toString() for shortcut in dock._parts.shortcuts]
+    assert sorted(keys) == sorted(KEYS.values())
+    viewer.window.remove_dock_widget(dock)
+    assert not dock._parts.shortcuts
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+def test_nothing_is_cut_off_on_a_small_screen(opened: Callable[..., Any], theme: str, scale: float) -> None:
+    application = QApplication.instance()
+    before = application.font()
+    font = QFont(before)
+    font.setPointSizeF(before.pointSizeF() * scale)
+    application.setFont(font)
+    try:
+        viewer, dock = opened(BrightnessSegmenter(), show=True)
+        viewer.theme = theme
+        viewer.window.resize(1366, 768)
+        viewer.add_image(np.zeros((3, 40, 40)), name="an image with quite a long name, as microscopes make them")
+        dock.panel.advanced.expand(animate=False)
+        for _ in range(5):
+            QApplication.processEvents()
+        assert viewer.window._qt_window.height() <= 768 and viewer.window._qt_window.width() <= 1366
+        for widget in dock.panel.findChildren((QPushButton, QLabel)):
+            if widget.isVisible() and widget.text() and not (isinstance(widget, QLabel) and widget.wordWrap()):
+                needed = widget.fontMetrics().horizontalAdvance(widget.text())
+                assert widget.width() >= needed, f"'{widget.text()}' is cut off: {widget.width()} < {needed}"
+        viewport = dock.panel._scroll.viewport()
+        assert dock.panel._content.width() <= viewport.width()
+    finally:
+        application.setFont(before)
+
+
+def test_the_advanced_form_offers_what_is_registered(opened: Callable[..., Any]) -> None:
+    _, dock = opened()
+    form = dock.panel.segmenter
+    assert form["method"].choices == tuple(card.name for card in list_segmenters())
+    assert form["backbone"].choices == ("auto", *(card.name for card in list_backbones()))
+    assert form["device"].choices == ("auto", "cuda", "mps", "cpu")
+    box = form["method"].native
+    for row, card in enumerate(list_segmenters()):
+        assert box.itemData(row, Qt.ItemDataRole.ToolTipRole) == card.summary
+    form["method"].value = "panet"
+    assert dock.controller.session.settings == SegmenterSettings(method="panet")
+    dock.panel.propagation["min_area"].value = 7
+    assert dock.controller.session.propagation.min_area == 7
+    dock.panel.propagation["skip_taught"].value = False
+    assert dock.controller.session.propagation.min_area == 7
+
+
+def test_images_can_be_unticked_and_ticked(opened: Callable[..., Any]) -> None:
+    viewer, dock = opened()
+    viewer.add_image(np.zeros((40, 40)), name="a")
+    item = dock.panel.images.item(0)
+    assert item.checkState() == Qt.CheckState.Checked
+    item.setCheckState(Qt.CheckState.Unchecked)
+    assert not dock.controller.session.frames
+    assert dock.panel.next_step.text().startswith("Tick the images")
+    dock.panel.images.item(0).setCheckState(Qt.CheckState.Checked)
+    assert list(dock.controller.session.frames) == [("a",)]
+
+
+def test_classes_are_added_renamed_picked_and_removed_in_the_table(opened: Callable[..., Any]) -> None:
+    viewer, dock = opened()
+    viewer.add_image(np.zeros((40, 40)), name="a")
+    table = dock.panel.classes.table
+    assert [table.item(row, 1).text() for row in range(table.rowCount())] == ["cell", "background"]
+    dock.panel.classes.add_button.click()
+    table.closePersistentEditor(table.item(1, 1))
+    table.item(1, 1).setText("nucleus")
+    assert dock.controller.session.classes[1].name == "nucleus"
+    table.cellClicked.emit(1, 1)
+    labels = viewer.layers["a labels"]
+    assert labels.selected_label == 2 and labels.mode == "paint"
+    table.cellClicked.emit(2, 1)
+    assert labels.selected_label == PAINTED_BACKGROUND
+    table.cellClicked.emit(1, 1)
+    dock.panel.classes.remove_button.click()
+    assert dock.controller.session.classes == (LabelClass(1, "cell"),)
+    table.item(0, 1).setText("  ")
+    assert table.item(0, 1).text() == "cell", "a class keeps its name when it gets none"
+
+
+def test_errors_stay_until_somebody_has_read_them(opened: Callable[..., Any]) -> None:
+    viewer, dock = opened()
+    viewer.add_image(np.zeros((40, 40)), name="a")
+    dock.panel.action_requested.emit(Action.TEACH.value)
+    assert dock.panel.error.isVisibleTo(dock.panel)
+    assert dock.panel.error_text.text().startswith("Nothing is painted on 'a'")
+    dock.panel.error_close.click()
+    assert not dock.panel.error.isVisibleTo(dock.panel)
+
+
+def test_the_paint_button_says_correct_where_a_proposal_is_open(opened: Callable[..., Any]) -> None:
+    from dataclasses import replace
+
+    _, dock = opened()
+    panel = dock.panel
+    panel.show_state(replace(panel._shown, correcting=True, above=12))
+    assert panel.buttons[Action.PAINT].text() == "Correct  [Shift+B]"
+    assert panel.buttons[Action.ACCEPT_ABOVE].text() == "Accept 12 above  [Shift+M]"
+
+
+def test_a_setting_that_does_not_exist_here_is_told_about_and_loses_nothing(opened: Callable[..., Any]) -> None:
+    from tests.ui.conftest import disk_stack, wait_for_threads
+
+    viewer, dock = opened()
+    image, truth = disk_stack(2)
+    viewer.add_image(image, name="disks")
+    viewer.dims.set_point(0, 0)
+    dock.controller.paint()
+    viewer.layers["disks labels"].data[0] = truth[0]
+    dock.controller.teach()
+    dock.panel.segmenter["device"].value = "mps"
+    dock.controller.propose()
+    wait_for_threads(dock)
+    assert "mps" in dock.panel.error_text.text()
+    assert "unexpected" not in dock.panel.error_text.text()
+    assert len(dock.controller.session.support) == 1
