@@ -118,6 +118,10 @@ class FakeLayers:
         stack = self.label_stacks.get(key[0])
         return None if stack is None else stack[key[1]].astype(np.int32)
 
+    def is_painted(self, key: Any) -> bool:
+        painted = self.painted(key)
+        return painted is not None and bool(painted.any())
+
     def paints_anywhere(self, value: int) -> str:
         return next((f"{uid} labels" for uid, stack in self.label_stacks.items() if (stack == value).any()), "")
 
@@ -526,7 +530,7 @@ def test_a_defect_in_a_command_is_shown_and_raised(dock: Dock, monkeypatch: pyte
         ("accept", "There is no open proposal on 'a [0]'"),
         ("reject", "There is no open proposal on 'a [0]'"),
         ("next_to_review", "No proposal waits for a decision"),
-        ("accept_above", "No open proposal scores 90 % or more"),
+        ("accept_above", "No open proposal scores 90\u00a0% or more"),
         ("undo", "There is nothing to take back"),
         ("export", "There are no labels to export yet"),
     ],

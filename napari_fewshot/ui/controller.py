@@ -602,7 +602,7 @@ class Controller:
         try:
             key = self._layers.shown()
             key = key if key in self.session.frames else None
-            painted = key is not None and self._is_painted(key)
+            painted = key is not None and self._layers.is_painted(key)
         except FewShotError as error:
             trouble = str(error)
         waiting = None if key is None else self.session.proposal(key)
@@ -642,10 +642,6 @@ class Controller:
             correcting=waiting is not None,
             progress=self._progress(),
         )
-
-    def _is_painted(self, key: FrameKey) -> bool:
-        painted = self._layers.painted(key)
-        return painted is not None and bool(painted.any())
 
     def _enabled(self, now: Situation, support: SupportSet, above: int) -> frozenset[Action]:
         rules = {

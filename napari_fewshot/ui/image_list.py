@@ -85,6 +85,8 @@ class ChannelChoices(QWidget):
         box.setObjectName(image.uid)
         box.setToolTip("The axis that holds channels: a slice then has all of them, and no slider moves along it.")
         box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        box.setMinimumContentsLength(8)
+        box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         box.addItem("none", None)
         for axis, name in image.axes:
             box.addItem(name, axis)

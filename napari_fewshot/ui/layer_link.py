@@ -1,5 +1,6 @@
 """The only place that reads and writes the layers of the viewer."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from napari_fewshot.ui.state import ImageChoice
 BACKGROUND_COLOUR = "#9ecae1"
 _UNNAMED_COLOUR = "#ff00ff"
 _ROLE = "napari_fewshot"  # key in a layer's metadata: says that a label layer is ours
+_BRUSH_SECONDS = 0.1
 _HISTORY_PIXELS = 5_000_000  # more than this in one step would fill the memory with napari's undo records
 
 
@@ -97,6 +99,8 @@ class LayerLink:
         self._classes: tuple[LabelClass, ...] = ()
         self._current = ""
         self._busy = False
+        self._edit_told_at = 0.0
+        self._free_labels: dict[str, Any] = {}
         self._disconnects: list[Callable[[], None]] = []
         events = viewer.layers.events
         for emitter, slot in (
@@ -109,6 +113,8 @@ class LayerLink:
             (viewer.dims.events.order, self._on_slice),
         ):
             self._connect(emitter, slot)
+        if hasattr(events, "renamed"):  # not in every napari
+            self._connect(events.renamed, self._on_layers)
         self._find_images()
 
     def close(self) -> None:
@@ -170,8 +176,10 @@ class LayerLink:
             If the view is one in which no slice can be painted: 3D, another plane, outside of the image.
         """
         linked = self._current_image()
-        if linked is None:
-            return None
+        return None if linked is None else (linked.uid, *self._position(linked))
+
+    def _position(self, linked: _Linked) -> tuple[int, ...]:
+        """Where the sliders stand in an image."""
         name, layout, dims = linked.image.name, linked.layout, self._viewer.dims
         if dims.ndisplay != 2:
             raise ImageError("this is the 3D view; switch to 2D with the button at the bottom left to paint and review")
@@ -185,7 +193,7 @@ class LayerLink:
         position = tuple(int(np.round(point[axis])) for axis in layout.sliders)
         if not all(0 <= place < count for place, count in zip(position, layout.stack_shape, strict=True)):
             raise ImageError(f"'{name}' has no slice at this slider position; move the slider back into the image")
-        return (linked.uid, *position)
+        return position
 
     def go_to(self, key: FrameKey) -> None:
         """Bring a frame on screen: its image in front, the sliders at its slice."""
@@ -210,10 +218,11 @@ class LayerLink:
         linked.written.clear()
         linked.labels = self._adoptable(linked)
         if linked.labels is not None:
+            self._free_labels.pop(str(linked.labels.name), None)
             self._colour(linked.labels)
             self._watch_painting(linked.labels)
             return False
-        linked.labels = self._add_labels(linked, "labels", opacity=0.7)
+        linked.labels = self._add_labels(linked, "labels", opacity=0.6)
         return True
 
     def ensure_proposals(self, uid: str) -> bool:
@@ -221,13 +230,21 @@ class LayerLink:
         linked = self._linked[uid]
         if linked.proposals is not None and linked.layout.fits(linked.proposals.data):
             return False
-        linked.proposals = self._add_labels(linked, "proposals", opacity=0.45)
+        linked.proposals = self._add_labels(linked, "proposals", opacity=0.4)
         return True
 
     def painted(self, key: FrameKey) -> LabelMap | None:
         """The labels layer at a frame (H, W), 254 for painted background; None where there is no layer."""
         linked, position = self._find(key)
-        return None if linked is None else _slice_of(linked, linked.labels or self._adoptable(linked), position)
+        if linked is None:
+            return None
+        return _slice_of(linked, linked.labels if linked.labels is not None else self._adoptable(linked), position)
+
+    def is_painted(self, key: FrameKey) -> bool:
+        """Whether anything is painted at a frame."""
+        linked, position = self._find(key)
+        layer = None if linked is None else linked.labels if linked.labels is not None else self._adoptable(linked)
+        return linked is not None and layer is not None and bool(_view_of(linked, layer, position).any())
 
     def paints_anywhere(self, value: int) -> str:
         """Name of a labels layer that holds this value, or ""."""
@@ -318,7 +335,7 @@ class LayerLink:
         return [
             (linked.uid, str(linked.image.name))
             for linked in self._linked.values()
-            if (linked.labels or self._adoptable(linked)) is not None
+            if linked.labels is not None or (_is_usable(linked) and self._adoptable(linked) is not None)
         ]
 
     def export_stack(self, uid: str) -> ExportStack:
@@ -364,6 +381,12 @@ class LayerLink:
         if not self._busy:
             self.edited.emit()
 
+    def _on_brush(self, event: Any = None) -> None:
+        """Every movement of the brush ends here: tell about it now and then, the end of a stroke is told anyway."""
+        if time.monotonic() - self._edit_told_at > _BRUSH_SECONDS:
+            self._edit_told_at = time.monotonic()
+            self._on_edit()
+
     @contextmanager
     def _quietly(self) -> Iterator[None]:
         """Do not report what we do ourselves."""
@@ -385,6 +408,12 @@ class LayerLink:
                 linked.labels = None
             if linked.proposals is not None and linked.proposals.unique_id not in present:
                 linked.proposals = None
+        taken = {linked.labels.unique_id for linked in self._linked.values() if linked.labels is not None}
+        self._free_labels = {
+            str(layer.name): layer
+            for layer in present.values()
+            if isinstance(layer, Labels) and layer.unique_id not in taken and _holds_classes(layer)
+        }
         known = {linked.image.unique_id for linked in self._linked.values()}
         for layer in present.values():
             if isinstance(layer, Image) and layer.unique_id not in known:
@@ -434,9 +463,10 @@ class LayerLink:
         chosen = [linked for linked in self._linked.values() if linked.chosen and _is_usable(linked)]
         active = self._viewer.layers.selection.active
         if active is not None:
+            selected = active.unique_id
             for linked in chosen:
                 layers = (linked.image, linked.labels, linked.proposals)
-                if any(layer is not None and layer == active for layer in layers):
+                if any(layer is not None and layer.unique_id == selected for layer in layers):
                     self._current = linked.uid
                     return linked
         visible = [linked for linked in chosen if linked.image.visible]
@@ -474,18 +504,8 @@ class LayerLink:
     # ------------------------------------------------------------------ private: label layers
     def _adoptable(self, linked: _Linked) -> Any:
         """A labels layer "<image> labels" that is there already and fits: from an earlier dock, or from a file."""
-        wanted = f"{linked.image.name} labels"
-        taken = {other.labels.unique_id for other in self._linked.values() if other.labels is not None}
-        for layer in self._viewer.layers:
-            if (
-                isinstance(layer, Labels)
-                and layer.name == wanted
-                and layer.unique_id not in taken
-                and not layer.multiscale
-                and linked.layout.fits(layer.data)
-            ):
-                return layer
-        return None
+        layer = self._free_labels.get(f"{linked.image.name} labels")
+        return layer if layer is not None and linked.layout.fits(layer.data) else None
 
     def _add_labels(self, linked: _Linked, role: str, *, opacity: float) -> Any:
         layout = linked.layout
@@ -514,6 +534,7 @@ class LayerLink:
 
     def _watch_painting(self, layer: Any) -> None:
         self._connect(layer.events.paint, self._on_edit)
+        self._connect(layer.events.labels_update, self._on_brush)
         self._connect(layer.events.set_data, self._on_edit)
 
     def _colour(self, layer: Any) -> None:
@@ -532,8 +553,9 @@ class LayerLink:
         """Write one whole slice, without napari's undo."""
         index = linked.layout.label_index(position, layer.data.ndim)
         layer.data[index] = labels
-        with self._quietly():
-            layer.refresh(extent=False)
+        with self._quietly(), suppress(ImageError):
+            if self._position(linked) == position:
+                layer.refresh(extent=False)
 
     def _write(
         self, linked: _Linked, slices: Sequence[tuple[tuple[int, ...], npt.NDArray[Any], npt.NDArray[Any]]]
@@ -571,12 +593,15 @@ def _is_usable(linked: _Linked) -> bool:
 
 
 def _slice_of(linked: _Linked, layer: Any, position: tuple[int, ...]) -> LabelMap | None:
-    """One slice (H, W) of a label layer, None where there is no layer."""
-    if layer is None:
-        return None
+    """A copy of one slice (H, W) of a label layer, None where there is no layer."""
+    return None if layer is None else _view_of(linked, layer, position).astype(np.int32)
+
+
+def _view_of(linked: _Linked, layer: Any, position: tuple[int, ...]) -> npt.NDArray[Any]:
+    """One slice (H, W) of a label layer."""
     if not linked.layout.fits(layer.data):
         raise MaskError(_misfit(linked, layer))
-    return np.asarray(layer.data[linked.layout.label_index(position, layer.data.ndim)]).astype(np.int32)
+    return np.asarray(layer.data[linked.layout.label_index(position, layer.data.ndim)])
 
 
 def _misfit(linked: _Linked, layer: Any) -> str:
@@ -602,6 +627,14 @@ def _guess(image: Any) -> int | None:
     except ImageError:
         return None
     return axis
+
+
+def _holds_classes(labels: Any) -> bool:
+    """Whether a labels layer can be one of ours: in memory, and not somebody's thousand numbered cells."""
+    data = labels.data
+    if labels.multiscale or not isinstance(data, np.ndarray):
+        return False
+    return data.dtype == np.uint8 or not data.size or int(data.max()) <= PAINTED_BACKGROUND
 
 
 def _axis_labels(image: Any) -> tuple[str, ...]:

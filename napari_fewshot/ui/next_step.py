@@ -101,7 +101,7 @@ def _review(now: Situation) -> str:
     score = "" if now.score is None else f" (score {percent(now.score)})"
     begin = f"Check the proposal on '{now.shown}'{score}."
     if now.state is FrameState.PROPOSED:
-        begin += f" Correct it with {with_key(Action.PAINT, 'Correct')} where it is wrong."
+        begin += f" Where it is wrong, press {with_key(Action.PAINT, 'Correct')} and paint."
     return f"{begin} Then press {with_key(Action.ACCEPT)} or {with_key(Action.REJECT)}."
 
 
@@ -113,12 +113,12 @@ def _ask_for_proposals(now: Situation) -> str:
 
 
 def percent(score: float) -> str:
-    """Say a score as the dock does.
+    r"""Say a score as the dock does.
 
     >>> percent(0.874)
-    '87 %'
+    '87\xa0%'
     """
-    return f"{100 * score:.0f} %"
+    return f"{100 * score:.0f}\u00a0%"
 
 
 def _either(names: tuple[str, ...]) -> str:

@@ -109,6 +109,10 @@ class Layers(Protocol):
         """The labels layer at a frame (H, W), 254 for painted background; None where there is no layer."""
         ...
 
+    def is_painted(self, key: FrameKey) -> bool:
+        """Whether anything is painted at a frame."""
+        ...
+
     def paints_anywhere(self, value: int) -> str:
         """Name of a labels layer that holds this value, or ""."""
         ...

@@ -41,6 +41,8 @@ def _napari_without_opengl() -> Iterator[None]:
 @pytest.fixture
 def opened(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Iterator[Callable[..., Any]]:
     """Open a window with the dock in it: ``viewer, dock = opened()``."""
+    from napari.utils._proxies import PublicOnlyProxy
+
     from napari_fewshot.session import Session
     from napari_fewshot.support import LabelClass
     from napari_fewshot.ui.dock import FewShotDock
@@ -50,7 +52,7 @@ def opened(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Iterator[Calla
     def open_window(segmenter: Any = None, *, show: bool = False) -> tuple[Any, FewShotDock]:
         viewer = make_napari_viewer(show=show)
         session = Session(segmenter, classes=[LabelClass(1, "cell")])
-        dock = FewShotDock(viewer, session)
+        dock = FewShotDock(PublicOnlyProxy(viewer), session)  # what napari hands to a plugin
         viewer.window.add_dock_widget(dock, name="Few-shot propagation")
         docks.append(dock)
         return viewer, dock

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
@@ -169,7 +170,7 @@ def test_accepting_everything_slice_by_slice_by_keyboard(opened: Callable[..., A
 
 def test_closing_the_window_frees_everything(make_napari_viewer: Callable[..., Any]) -> None:
     viewer = make_napari_viewer()
-    dock = FewShotDock(viewer, Session(BrightnessSegmenter(), classes=[LabelClass(1, "cell")]))
+    dock = FewShotDock(PublicOnlyProxy(viewer), Session(BrightnessSegmenter(), classes=[LabelClass(1, "cell")]))
     viewer.window.add_dock_widget(dock, name="Few-shot propagation")
     _use(viewer, dock)
     freed = [

@@ -29,13 +29,10 @@ REVIEW = replace(TAUGHT, proposals=3, state=FrameState.PROPOSED, score=0.874)
         (TAUGHT, "Press Propose (Shift+G)"),
         (replace(TAUGHT, unpainted=("Nucleus",)), "'Nucleus' is painted nowhere yet"),
         (replace(TAUGHT, running=True), "Proposals are on their way"),
-        (
-            REVIEW,
-            "Check the proposal on 'coins [3]' (score 87 %). Correct it with Correct (Shift+B) where it is wrong.",
-        ),
+        (REVIEW, "Check the proposal on 'coins [3]' (score 87\u00a0%). Where it is wrong, press Correct (Shift+B)"),
         (
             replace(REVIEW, state=FrameState.CORRECTED),
-            "Check the proposal on 'coins [3]' (score 87 %). Then press Accept",
+            "Check the proposal on 'coins [3]' (score 87\u00a0%). Then press Accept",
         ),
         (replace(REVIEW, running=True), "Check the proposal on"),
         (replace(REVIEW, state=FrameState.ACCEPTED, score=None), "3 proposals wait for you. Press Next to review"),
