@@ -55,7 +55,10 @@ class FeaturePyramid:
 
 
 class Backbone(Protocol):
-    """A frozen network, or anything else, from images to features. It sees no labels and keeps no state."""
+    """A frozen network, or anything else, from images to features. It sees no labels and keeps no state.
+
+    On typical images its features have about unit standard deviation.
+    """
 
     @property
     def key(self) -> str:

@@ -24,7 +24,7 @@ _SIGMAS: Final = (1.0, 2.0)
 _TRUNCATE: Final = 3.0
 
 # What typical natural and microscopy images give, so that all features have about unit size.
-_GAIN: Final = (2.0, 4.0, 8.0, 8.0, 6.0, 4.0, 4.0)
+_GAIN: Final = (8.0, 16.0, 32.0, 32.0, 24.0, 16.0, 16.0)
 
 
 class ScaleSpace:
@@ -46,7 +46,7 @@ class ScaleSpace:
         features = {}
         plane = image[:, None]  # (n, 1, H, W): channels are treated alike and apart
         for level in self.levels:
-            parts = [plane[:, 0]] if level.stride == 1 else []
+            parts = [_GAIN[0] * (plane[:, 0] - 0.5)] if level.stride == 1 else []
             parts += [jet for sigma in _SIGMAS for jet in _jets(plane, sigma)]
             features[level] = torch.cat(parts)  # (14 n or 15 n, h, w)
             plane = F.avg_pool2d(plane, 2) if min(plane.shape[-2:]) >= 2 else plane

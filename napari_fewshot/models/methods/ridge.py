@@ -92,7 +92,7 @@ class Ridge(AdditiveMethod[ShotMoments, RidgeWeights]):
         self,
         shrinkage: float = 1e-2,
         sharpness: float = 8.0,
-        prior: float = 0.25,
+        prior: float = 0.5,
         lift: RandomFeatures | None = None,
     ) -> None:
         self.shrinkage = shrinkage
