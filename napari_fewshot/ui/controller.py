@@ -129,8 +129,16 @@ class Controller:
             self._take_corrections(left)
         self._refresh()
 
+    @_watched
     def edited(self) -> None:
-        """Catch up with something painted."""
+        """Catch up with a stroke: on a proposal it is a correction."""
+        key = self._shown_or_none()
+        if key is not None:
+            self._take_corrections(key)
+        self._refresh()
+
+    def brushed(self) -> None:
+        """Catch up with a stroke that goes on, or that was undone."""
         self._refresh()
 
     # ------------------------------------------------------------------ choices
@@ -709,7 +717,7 @@ def _slice_line(now: Situation, note: str) -> str:
         FrameState.UNTOUCHED: "painted, not taught yet" if now.painted else "nothing taught or proposed",
         FrameState.TAUGHT: "taught",
         FrameState.PROPOSED: "proposed",
-        FrameState.CORRECTED: "proposed, corrected by you",
+        FrameState.CORRECTED: "proposed and corrected",
         FrameState.ACCEPTED: "accepted",
         FrameState.REJECTED: "rejected",
     }[now.state]

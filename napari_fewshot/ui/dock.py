@@ -116,6 +116,7 @@ class FewShotDock(QWidget):
         link.layers_changed.connect(controller.layers_changed)
         link.slice_changed.connect(controller.slice_changed)
         link.edited.connect(controller.edited)
+        link.brushed.connect(controller.brushed)
 
     def _on_action(self, name: str) -> None:
         getattr(self.controller, Action(name).value)()

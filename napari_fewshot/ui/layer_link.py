@@ -90,7 +90,9 @@ class LayerLink:
     slice_changed = Signal()
     """Another slice or another layer is looked at."""
     edited = Signal()
-    """Somebody painted."""
+    """Somebody painted: a stroke is done."""
+    brushed = Signal()
+    """Labels look different: a stroke goes on, was undone, or was done again."""
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
@@ -99,7 +101,7 @@ class LayerLink:
         self._classes: tuple[LabelClass, ...] = ()
         self._current = ""
         self._busy = False
-        self._edit_told_at = 0.0
+        self._brush_told_at = 0.0
         self._free_labels: dict[str, Any] = {}
         self._disconnects: list[Callable[[], None]] = []
         events = viewer.layers.events
@@ -383,9 +385,14 @@ class LayerLink:
 
     def _on_brush(self, event: Any = None) -> None:
         """Every movement of the brush ends here: tell about it now and then, the end of a stroke is told anyway."""
-        if time.monotonic() - self._edit_told_at > _BRUSH_SECONDS:
-            self._edit_told_at = time.monotonic()
-            self._on_edit()
+        if not self._busy and time.monotonic() - self._brush_told_at > _BRUSH_SECONDS:
+            self._brush_told_at = time.monotonic()
+            self.brushed.emit()
+
+    def _on_redrawn(self, event: Any = None) -> None:
+        """What napari's undo ends with."""
+        if not self._busy:
+            self.brushed.emit()
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:
@@ -535,7 +542,7 @@ class LayerLink:
     def _watch_painting(self, layer: Any) -> None:
         self._connect(layer.events.paint, self._on_edit)
         self._connect(layer.events.labels_update, self._on_brush)
-        self._connect(layer.events.set_data, self._on_edit)
+        self._connect(layer.events.set_data, self._on_redrawn)
 
     def _colour(self, layer: Any) -> None:
         colours: dict[int | None, Any] = {c.id: c.colour for c in self._classes}

@@ -24,10 +24,10 @@ import napari
 from qtpy.QtWidgets import QApplication
 application = QApplication([])
 viewer = napari.components.ViewerModel()
-start = time.perf_counter()
+start = time.process_time()
 from napari_fewshot.ui.dock import FewShotDock
 dock = FewShotDock(viewer)
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start  # of work, however busy the computer is with other things
 assert "torch" not in sys.modules, "opening the dock imported torch"
 assert seconds < 1, f"opening the dock took {seconds:.2f} s"
 """

@@ -21,15 +21,16 @@ from tests.ui.conftest import disk_stack, wait_for_threads, wait_until
 
 
 class SlowConcept:
-    def __init__(self, concept: Any, seconds: float) -> None:
-        self.concept, self.seconds = concept, seconds
+    def __init__(self, concept: Any, segmenter: "SlowSegmenter") -> None:
+        self.concept, self.segmenter = concept, segmenter
 
     @property
     def support(self) -> Any:
         return self.concept.support
 
     def propose(self, frame: Frame) -> Proposal:
-        time.sleep(self.seconds)
+        self.segmenter.frames_begun += 1
+        time.sleep(self.segmenter.seconds)
         return self.concept.propose(frame)  # type: ignore[no-any-return]
 
 
@@ -37,9 +38,10 @@ class SlowSegmenter(BrightnessSegmenter):
     """Takes its time for every frame."""
 
     seconds = 0.05
+    frames_begun = 0
 
     def learn(self, support: Any) -> Any:
-        return SlowConcept(super().learn(support), self.seconds)
+        return SlowConcept(super().learn(support), self)
 
 
 def taught(opened: Callable[..., Any], segmenter: Any, **layers: Any) -> tuple[Any, Any]:
@@ -71,7 +73,7 @@ def test_the_window_stays_alive_while_proposals_are_made(opened: Callable[..., A
         now = time.perf_counter()
         longest, before = max(longest, now - before), now
     assert queue_length(dock) == 11
-    assert longest < 0.5, f"the window was frozen for {longest:.2f} s"
+    assert longest < 1.0, f"the window was frozen for {longest:.2f} s"
 
 
 def test_a_new_run_overtakes_the_old_one(opened: Callable[..., Any]) -> None:
@@ -91,9 +93,9 @@ def test_cancel_stops_within_one_frame(opened: Callable[..., Any]) -> None:
     dock.controller.propose()
     wait_until(lambda: queue_length(dock) >= 1)
     dock.controller.cancel()
-    start = time.perf_counter()
+    begun = segmenter.frames_begun
     wait_for_threads(dock)
-    assert time.perf_counter() - start < 2 * segmenter.seconds + 0.2
+    assert segmenter.frames_begun <= begun + 1
     assert 1 <= queue_length(dock) < 11
     assert not dock.panel.progress.isVisibleTo(dock.panel)
 

@@ -1,0 +1,164 @@
+"""Make docs/images/*.png: the dock in real use, step by step. `make screenshots` runs it on a display, real or not."""
+
+import sys
+import time
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+from PIL import Image
+from qtpy.QtWidgets import QApplication
+from skimage.morphology import disk, erosion
+
+from napari_fewshot.io.samples import Sample, cells_sample, ihc_sample
+from napari_fewshot.session import FrameState, Session
+from napari_fewshot.support import LabelClass
+from napari_fewshot.ui.actions import Action
+from napari_fewshot.ui.dock import FewShotDock
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+WINDOW = (1366, 768)
+MAX_BYTES = 400_000
+
+
+def main() -> None:
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    one_class_by_hand()
+    two_classes_in_light()
+
+
+def one_class_by_hand() -> None:
+    """Paint, propose, correct and accept on real tissue."""
+    sample = ihc_sample()
+    viewer, dock = opened(sample, "tissue", [LabelClass(1, "stained", "#3182bd")])
+    first = most_telling(sample)
+    viewer.dims.set_point(0, first)
+    press(dock, Action.PAINT)
+    paint(viewer, sample, first)
+    viewer.layers["tissue labels"].brush_size = 20
+    save(viewer, "dock-1-paint.png")
+
+    press(dock, Action.TEACH)
+    press(dock, Action.PROPOSE)
+    settle(lambda: not dock._parts.runner.is_busy)
+    press(dock, Action.NEXT)
+    save(viewer, "dock-2-propose.png")
+
+    press(dock, Action.PAINT)
+    correct(viewer, dock, sample)
+    save(viewer, "dock-3-correct.png")
+
+    press(dock, Action.ACCEPT)
+    settle(lambda: not dock._parts.runner.is_busy)
+    save(viewer, "dock-4-accept.png")
+    viewer.close()
+
+
+def two_classes_in_light() -> None:
+    """The light theme, two classes, Advanced open."""
+    sample = cells_sample()
+    viewer, dock = opened(sample, "cells", list(sample.classes))
+    viewer.theme = "light"
+    paint(viewer, sample, 0)
+    press(dock, Action.TEACH)
+    press(dock, Action.PROPOSE)
+    settle(lambda: not dock._parts.runner.is_busy)
+    viewer.dims.set_point(0, len(sample.frames) // 2)
+    dock.panel.advanced.expand(animate=False)
+    settle()
+    bar = dock.panel._scroll.verticalScrollBar()
+    bar.setValue(bar.maximum())
+    save(viewer, "dock-5-advanced.png")
+    viewer.close()
+
+
+def most_telling(sample: Sample) -> int:
+    """The slice on which class and background are nearest to half and half."""
+    shares = [float((sample.masks[frame.key] > 0).mean()) for frame in sample.frames]
+    return int(np.argmin(np.abs(np.array(shares) - 0.5)))
+
+
+def opened(sample: Sample, name: str, classes: list[LabelClass]) -> tuple[Any, FewShotDock]:
+    """Open a window with the sample and the dock."""
+    viewer = napari.Viewer(title="napari", show=True)
+    dock = FewShotDock(viewer, Session(classes=classes))
+    viewer.window.add_dock_widget(dock, name="Few-shot propagation")
+    viewer.window.resize(*WINDOW)
+    viewer.add_image(np.stack([frame.read() for frame in sample.frames]), name=name)
+    dock.controller.select_brush(classes[0].id)
+    viewer.dims.set_point(0, 0)
+    settle()
+    viewer.reset_view()
+    return viewer, dock
+
+
+def paint(viewer: Any, sample: Sample, place: int) -> None:
+    """Paint what the sample knows to be true on one slice."""
+    (layer,) = (layer for layer in viewer.layers if layer.name.endswith("labels"))
+    mask = sample.masks[sample.frames[place].key]
+    y, x = np.nonzero(mask)
+    layer.data_setitem((np.full(y.shape, place), y, x), mask[y, x].astype(layer.data.dtype))
+    settle()
+
+
+def correct(viewer: Any, dock: FewShotDock, sample: Sample) -> None:
+    """Brush over what is wrong on the proposal on screen, a dab at a time, as long as it is bigger than the brush."""
+    (layer,) = (layer for layer in viewer.layers if layer.name.endswith("proposals"))
+    (place,) = dock._parts.link.shown()[1:]
+    mask = sample.masks[sample.frames[place].key]
+    layer.brush_size = 9
+    for value in np.unique(mask):
+        inside = erosion(mask == value, disk(4))
+        while (wrong := np.argwhere(inside & (layer.data[place] != value))).size:
+            layer.paint((place, *map(int, wrong[0])), int(value))
+    if dock.controller.session.state(dock._parts.link.shown()) is not FrameState.CORRECTED:
+        sys.exit("the proposal had nothing to correct; choose another slice for this picture")
+    settle()
+
+
+def press(dock: FewShotDock, action: Action) -> None:
+    """Click a button of the dock."""
+    button = dock.panel.buttons[action]
+    if not button.isEnabled():
+        sys.exit(f"'{button.text()}' cannot be pressed: {dock.panel.next_step.text()} {dock.panel.error_text.text()}")
+    button.click()
+    settle()
+
+
+def settle(condition: Callable[[], bool] = lambda: True) -> None:
+    """Let the window draw, until something is so."""
+    end = time.monotonic() + 300
+    quiet = time.monotonic() + 0.5
+    while not condition() or time.monotonic() < quiet:
+        if time.monotonic() > end:
+            sys.exit("it takes too long; is the computer busy?")
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+def save(viewer: Any, name: str) -> None:
+    """Write a picture of the whole window, small enough for a repository."""
+    settle()
+    canvas = viewer.screenshot(canvas_only=True, flash=False)
+    if canvas[..., :3].max() < 20:
+        sys.exit("the canvas is black: there is no OpenGL here; use `make screenshots`, which finds a display")
+    picture = Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
+    data = png(picture)
+    for colours in (256, 128, 64):
+        if len(data) > MAX_BYTES:
+            data = png(picture.quantize(colours))
+    (IMAGES / name).write_bytes(data)
+    print(f"{IMAGES / name}: {picture.width} x {picture.height}, {len(data) // 1000} KB")
+
+
+def png(picture: Image.Image) -> bytes:
+    buffer = BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    main()
