@@ -109,11 +109,15 @@ class FeatureCache:
         """Wait until all is on the disk, at most that many seconds; tell whether it is. Python does so at exit."""
         return self.disk.flush(timeout) if self.disk else True
 
-    def clear(self) -> None:
-        """Give everything up, in memory and on the disk."""
+    def release_memory(self) -> None:
+        """Give up what is in memory; the disk keeps what it has."""
         with self._lock:
             self._kept.clear()
             self._size = 0
+
+    def clear(self) -> None:
+        """Give everything up, in memory and on the disk."""
+        self.release_memory()
         if self.disk:
             self.disk.clear()
 
