@@ -43,7 +43,7 @@ def one_class_by_hand() -> None:
 
     press(dock, Action.TEACH)
     press(dock, Action.PROPOSE)
-    settle(lambda: not dock._parts.runner.is_busy)
+    settle(lambda: not dock.is_busy)
     press(dock, Action.NEXT)
     save(viewer, "dock-2-propose.png")
 
@@ -52,7 +52,7 @@ def one_class_by_hand() -> None:
     save(viewer, "dock-3-correct.png")
 
     press(dock, Action.ACCEPT)
-    settle(lambda: not dock._parts.runner.is_busy)
+    settle(lambda: not dock.is_busy)
     save(viewer, "dock-4-accept.png")
     viewer.close()
 
@@ -65,12 +65,11 @@ def two_classes_in_light() -> None:
     paint(viewer, sample, 0)
     press(dock, Action.TEACH)
     press(dock, Action.PROPOSE)
-    settle(lambda: not dock._parts.runner.is_busy)
+    settle(lambda: not dock.is_busy)
     viewer.dims.set_point(0, len(sample.frames) // 2)
     dock.panel.advanced.expand(animate=False)
     settle()
-    bar = dock.panel._scroll.verticalScrollBar()
-    bar.setValue(bar.maximum())
+    dock.panel.scroll_to(dock.panel.advanced)
     save(viewer, "dock-5-advanced.png")
     viewer.close()
 
@@ -107,14 +106,14 @@ def paint(viewer: Any, sample: Sample, place: int) -> None:
 def correct(viewer: Any, dock: FewShotDock, sample: Sample) -> None:
     """Brush over what is wrong on the proposal on screen, a dab at a time, as long as it is bigger than the brush."""
     (layer,) = (layer for layer in viewer.layers if layer.name.endswith("proposals"))
-    (place,) = dock._parts.link.shown()[1:]
+    place = round(viewer.dims.point[0])
     mask = sample.masks[sample.frames[place].key]
     layer.brush_size = 9
     for value in np.unique(mask):
         inside = erosion(mask == value, disk(4))
         while (wrong := np.argwhere(inside & (layer.data[place] != value))).size:
             layer.paint((place, *map(int, wrong[0])), int(value))
-    if dock.controller.session.state(dock._parts.link.shown()) is not FrameState.CORRECTED:
+    if FrameState.CORRECTED not in map(dock.controller.session.state, dock.controller.session.frames):
         sys.exit("the proposal had nothing to correct; choose another slice for this picture")
     settle()
 

@@ -62,6 +62,11 @@ class FewShotDock(QWidget):
         self._wire()
         self.destroyed.connect(self._parts.close)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread is at work for this dock."""
+        return self._parts.runner.is_busy or self._parts.exporter.is_busy
+
     # ------------------------------------------------------------------ the controller's view
     def show_state(self, state: DockState) -> None:
         """Draw a state."""

@@ -116,6 +116,10 @@ class FewShotPanel(QWidget):
         """Low enough for a small screen: the rest is reached by scrolling."""
         return QSize(self.sizeHint().width(), 200)
 
+    def scroll_to(self, widget: QWidget) -> None:
+        """Bring a widget of the dock on screen."""
+        self._scroll.ensureWidgetVisible(widget, 0, widget.height())
+
     # ------------------------------------------------------------------ drawing
     def show_state(self, state: DockState) -> None:
         """Draw this state; what did not change is left alone."""

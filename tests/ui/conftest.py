@@ -64,7 +64,7 @@ def opened(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Iterator[Calla
 
 def wait_for_threads(dock: Any, seconds: float = 60) -> None:
     """Let the event loop run until no thread of the dock is at work."""
-    wait_until(lambda: not (dock._parts.runner.is_busy or dock._parts.exporter.is_busy), seconds)
+    wait_until(lambda: not dock.is_busy, seconds)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
