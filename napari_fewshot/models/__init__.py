@@ -1,14 +1,30 @@
 """Everything that computes with torch. Importing this package imports no torch yet; loading a segmenter does."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_fewshot.models.registry import BackboneCard, MethodCard, list_backbones, list_segmenters
+from napari_fewshot.models.registry import (
+    BackboneCard,
+    MethodCard,
+    backbone_card,
+    list_backbones,
+    list_segmenters,
+)
 from napari_fewshot.segmenter import FewShotSegmenter
 
 if TYPE_CHECKING:
     from napari_fewshot.models.cache import FeatureCache
 
-__all__ = ["BackboneCard", "MethodCard", "list_backbones", "list_segmenters", "load_segmenter"]
+__all__ = [
+    "BackboneCard",
+    "MethodCard",
+    "fetch_weights",
+    "licence_notice",
+    "list_backbones",
+    "list_segmenters",
+    "load_segmenter",
+]
 
 
 def load_segmenter(
@@ -25,7 +41,8 @@ def load_segmenter(
     method
         Name of a card of `list_segmenters`.
     backbone
-        Name of a card of `list_backbones`, or "auto": the best that needs no download.
+        Name of a card of `list_backbones`, "auto": the best that needs no download, or ``timm:<model>[@numbers]``:
+        any model of the timm library, where it is installed.
     device
         "auto" (cuda, else mps, else cpu), or what torch knows, such as "cuda:1".
     cache
@@ -46,3 +63,56 @@ def load_segmenter(
     from napari_fewshot.models.loading import load
 
     return load(method, backbone, device, cache)
+
+
+def licence_notice(backbone: str = "auto") -> str:
+    """Say what a person should know of the licence of a backbone's weights before using them.
+
+    Returns
+    -------
+    str
+        A few sentences; "" for a backbone without weights. Imports torch for backbones of timm only.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such backbone.
+    """
+    card = backbone_card(backbone)
+    if card.notice or not card.needs_weights:
+        return card.notice
+    from napari_fewshot.models.loading import weights_source
+
+    source = weights_source(backbone)
+    return "" if source is None else source.notice
+
+
+def fetch_weights(
+    backbone: str = "auto", report: Callable[[int, int | None], None] = lambda done, total: None
+) -> Path | None:
+    """Download the weights of a backbone, if they are not on this computer, so that `load_segmenter` finds them.
+
+    Parameters
+    ----------
+    backbone
+        As for `load_segmenter`.
+    report
+        Called with the bytes that have arrived and how many there are in all, None where nobody knows.
+
+    Returns
+    -------
+    Path
+        The file; None for a backbone without weights.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such backbone.
+    WeightsError
+        If the weights can be had from nowhere.
+    """
+    from napari_fewshot.models.loading import weights_source
+    from napari_fewshot.models.weights import fetch
+
+    source = weights_source(backbone)
+    return None if source is None else fetch(source, report)

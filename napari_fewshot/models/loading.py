@@ -10,17 +10,33 @@ from napari_fewshot.models.devices import choose_device
 from napari_fewshot.models.extractor import FeatureExtractor
 from napari_fewshot.models.feature_segmenter import FeatureSegmenter
 from napari_fewshot.models.methods.base import FewShotMethod
-from napari_fewshot.models.registry import AUTO_BACKBONE, list_backbones, list_segmenters
+from napari_fewshot.models.registry import backbone_card, list_segmenters
+from napari_fewshot.models.weights import WeightsSource
 
 
 def load(method: str, backbone: str, device: str, cache: FeatureCache | None) -> FeatureSegmenter:
     """See `napari_fewshot.models.load_segmenter`."""
     method_card = _card(method, list_segmenters(), "method")
-    backbone_card = _card(AUTO_BACKBONE if backbone == "auto" else backbone, list_backbones(), "backbone")
+    card = backbone_card(backbone)
     where = choose_device(device)
-    made: Backbone = _factory("backbones", backbone_card.home)(backbone_card.name)
+    made: Backbone = _factory("backbones", card.home)(card.name)
     head: FewShotMethod = _factory("methods", method_card.home)(made)
-    return FeatureSegmenter(FeatureExtractor(made, where, cache), head, f"{method} on {backbone_card.name} ({where})")
+    return FeatureSegmenter(FeatureExtractor(made, where, cache), head, f"{method} on {card.name} ({where})")
+
+
+def weights_source(backbone: str) -> WeightsSource | None:
+    """Return where the weights of a backbone come from; None for one that needs none, or has them in the package.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such backbone.
+    """
+    card = backbone_card(backbone)
+    if not card.needs_weights:
+        return None
+    source: WeightsSource = _factory("backbones", f"{card.home.partition(':')[0]}:weights_of")(card.name)
+    return source
 
 
 def _card(name: str, cards: tuple[Any, ...], kind: str) -> Any:

@@ -6,6 +6,8 @@ A method is added with its file in ``methods/`` and one entry here; the contract
 from dataclasses import dataclass
 from typing import Final
 
+from napari_fewshot.errors import SettingsError
+
 
 @dataclass(frozen=True)
 class MethodCard:
@@ -54,13 +56,21 @@ class BackboneCard:
     needs_weights
         Whether weights must be downloaded, or be in the folder that the user names.
     home
-        ``module:factory`` below ``napari_fewshot.models.backbones``; the factory takes the name.
+        ``module:factory`` below ``napari_fewshot.models.backbones``; the factory takes the name. Where weights are
+        needed, the module has a function ``weights_of`` as well, from the name to the `WeightsSource`.
+    licence
+        Of the weights, in a few words; "" where none are needed.
+    notice
+        What a person should know of that licence before the first use; "" where none are needed, or where only the
+        library that offers them can tell: ask `licence_notice`.
     """
 
     name: str
     summary: str
     needs_weights: bool
     home: str
+    licence: str = ""
+    notice: str = ""
 
 
 _METHODS: Final = (
@@ -89,7 +99,25 @@ _METHODS: Final = (
     ),
 )
 
-_IMAGENET = "A network trained on photographs (ImageNet); downloaded once, about {} MB."
+_IMAGENET_NOTICE: Final = (
+    "The weights of {} come from torchvision and were trained on ImageNet. torchvision's code is under BSD-3-Clause, "
+    "but it states no licence for the weights and says that terms of the training data may apply to them; ImageNet "
+    "gives its images for non-commercial research and education only. Whether your use is permitted is yours to judge."
+)
+TIMM_PREFIX: Final = "timm:"
+"""What the names of backbones of the timm library begin with."""
+
+
+def _torchvision(name: str, megabytes: int) -> BackboneCard:
+    return BackboneCard(
+        name,
+        f"A network trained on photographs (ImageNet); downloaded once, about {megabytes} MB.",
+        True,
+        "torchvision_trunks:make",
+        "not stated; trained on ImageNet",
+        _IMAGENET_NOTICE.format(name),
+    )
+
 
 _BACKBONES: Final = (
     BackboneCard(
@@ -98,9 +126,10 @@ _BACKBONES: Final = (
         False,
         "scale_space:make",
     ),
-    BackboneCard("resnet18", _IMAGENET.format(45), True, "torchvision_trunks:make"),
-    BackboneCard("resnet50", _IMAGENET.format(98), True, "torchvision_trunks:make"),
-    BackboneCard("vgg16", _IMAGENET.format(528), True, "torchvision_trunks:make"),
+    _torchvision("resnet18", 45),
+    _torchvision("resnet50", 98),
+    _torchvision("mobilenet_v2", 14),
+    _torchvision("vgg16", 528),
 )
 
 AUTO_BACKBONE: Final = "scale-space"
@@ -115,3 +144,23 @@ def list_segmenters() -> tuple[MethodCard, ...]:
 def list_backbones() -> tuple[BackboneCard, ...]:
     """Return the card of every backbone, the default first."""
     return _BACKBONES
+
+
+def backbone_card(name: str) -> BackboneCard:
+    """Return the card of a backbone by name: "auto", one of `list_backbones`, or ``timm:<model>[@levels]``.
+
+    Raises
+    ------
+    SettingsError
+        If there is none; whether timm has the model is found out when it is loaded.
+    """
+    if name.startswith(TIMM_PREFIX):
+        return BackboneCard(name, "A network of the timm library.", True, "timm_models:make", "as its authors state it")
+    wanted = AUTO_BACKBONE if name == "auto" else name
+    for card in _BACKBONES:
+        if card.name == wanted:
+            return card
+    known = ", ".join(card.name for card in _BACKBONES)
+    raise SettingsError(
+        f"there is no backbone '{name}'; choose one of: {known}; or {TIMM_PREFIX}<model>, for any model of timm"
+    )

@@ -163,7 +163,7 @@ def test_without_weights_there_is_no_trunk_but_a_message(monkeypatch: pytest.Mon
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    monkeypatch.setattr("napari_fewshot.models.downloads.urlopen", refuse)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
     with pytest.raises(WeightsError, match=r"resnet18.*NAPARI_FEWSHOT_WEIGHTS.*scale-space"):

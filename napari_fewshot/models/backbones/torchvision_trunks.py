@@ -1,8 +1,8 @@
-"""Trunks of torchvision's classification networks, cut into levels: ResNet-18, ResNet-50 and VGG-16."""
+"""Trunks of torchvision's classification networks, cut into levels: ResNet-18 and 50, VGG-16 and MobileNetV2."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import torch
@@ -12,11 +12,12 @@ from torchvision.models import WeightsEnum
 
 from napari_fewshot.errors import WeightsError
 from napari_fewshot.models.backbones.base import Alignment, Level
-from napari_fewshot.models.weights import torchvision_weights
+from napari_fewshot.models.backbones.rgb import three_channels
+from napari_fewshot.models.registry import backbone_card
+from napari_fewshot.models.weights import WeightsSource, fingerprint, obtain
 
 _MEAN: Final = (0.485, 0.456, 0.406)
 _STD: Final = (0.229, 0.224, 0.225)
-_UNUSED: Final = ("fc.", "classifier.", "layer4.")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class _Trunk:
     matching: tuple[int, ...]
     alignment: Alignment
     weights: WeightsEnum
+    unused: tuple[str, ...]
+    """Beginnings of the names of tensors that no level needs: classifier and last stage."""
 
 
 def _resnet_stages(net: nn.Module) -> list[nn.Module]:
@@ -47,6 +50,13 @@ def _vgg_stages(net: nn.Module) -> list[nn.Module]:
     return [*stages[:-1], stages[-1][:-1]]
 
 
+def _mobilenet_stages(net: nn.Module) -> list[nn.Module]:
+    """Blocks up to the last of each stride."""
+    assert isinstance(net, torchvision.models.MobileNetV2)
+    blocks = list(net.features)
+    return [nn.Sequential(*blocks[a:b]) for a, b in ((0, 2), (2, 4), (4, 7), (7, 14))]
+
+
 _TRUNKS: Final = {
     "resnet18": _Trunk(
         torchvision.models.resnet18,
@@ -55,6 +65,7 @@ _TRUNKS: Final = {
         (8, 16),
         "corner",
         torchvision.models.ResNet18_Weights.IMAGENET1K_V1,
+        ("layer4.", "fc."),
     ),
     "resnet50": _Trunk(
         torchvision.models.resnet50,
@@ -63,6 +74,7 @@ _TRUNKS: Final = {
         (8, 16),
         "corner",
         torchvision.models.ResNet50_Weights.IMAGENET1K_V2,
+        ("layer4.", "fc."),
     ),
     "vgg16": _Trunk(
         torchvision.models.vgg16,
@@ -71,6 +83,16 @@ _TRUNKS: Final = {
         (16,),
         "centre",
         torchvision.models.VGG16_Weights.IMAGENET1K_V1,
+        ("classifier.",),
+    ),
+    "mobilenet_v2": _Trunk(
+        torchvision.models.mobilenet_v2,
+        _mobilenet_stages,
+        (2, 4, 8, 16),
+        (8, 16),
+        "corner",
+        torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V2,
+        (*(f"features.{block}." for block in range(14, 19)), "classifier."),
     ),
 }
 
@@ -88,7 +110,7 @@ class TorchvisionTrunk:
     name
         One of `TRUNKS`.
     weights
-        Named tensors of the network; by default what `torchvision_weights` finds.
+        Named tensors of the network; by default those of `weights_of`, downloaded where they are not here.
 
     Raises
     ------
@@ -96,14 +118,16 @@ class TorchvisionTrunk:
         If weights are missing or do not fit.
     """
 
+    halo = 192  # no cell of any of them looks further (ResNet-50 up to layer 3: 291 pixels across)
+
     def __init__(self, name: str, weights: Mapping[str, Tensor] | None = None) -> None:
         trunk = _TRUNKS[name]
-        tensors = torchvision_weights(name, trunk.weights) if weights is None else weights
+        tensors = obtain(weights_of(name)) if weights is None else weights
         net = trunk.build()
-        _load(net, tensors, name)
+        _load(net, tensors, name, trunk.unused)
         self.levels = tuple(Level(stride, trunk.alignment) for stride in trunk.strides)
         self.matching_strides = trunk.matching
-        self.key = f"{name}-{_fingerprint(tensors)}"
+        self.key = f"{name}-{fingerprint(tensors)}"
         self._stages = nn.ModuleList(trunk.stages(net)).eval().requires_grad_(False)
         self._mean = torch.tensor(_MEAN)[:, None, None]
         self._std = torch.tensor(_STD)[:, None, None]
@@ -124,36 +148,34 @@ class TorchvisionTrunk:
         return features
 
 
-def three_channels(image: Tensor) -> Tensor:
-    """Make red, green and blue of any number of channels: (n, H, W) -> (3, H, W)."""
-    if len(image) == 1:
-        return image.expand(3, -1, -1)
-    if len(image) == 2:
-        return torch.cat([image, image.mean(0, keepdim=True)])
-    return torch.stack([group.mean(0) for group in image.tensor_split(3)])
-
-
-def _load(net: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Load all tensors that the trunk needs; the classifier and the last stage of a ResNet are not used."""
-    missing, unexpected = net.load_state_dict(tensors, strict=False)
-    needed = [key for key in missing if not key.startswith(_UNUSED)]
-    strange = [key for key in unexpected if not key.startswith(_UNUSED)]
-    if needed or strange:
-        raise WeightsError(
-            f"the weights do not fit {name}: {len(needed)} tensor(s) missing ({', '.join(needed[:3])} ...), "
-            f"{len(strange)} unknown; use torchvision's own file for {name}"
-        )
-
-
-def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """Short hash of all weights."""
-    digest = hashlib.blake2b(digest_size=8)
-    for key in sorted(tensors):
-        digest.update(key.encode())
-        digest.update(tensors[key].detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _load(net: nn.Module, tensors: Mapping[str, Tensor], name: str, unused: tuple[str, ...]) -> None:
+    """Load all tensors that the trunk needs."""
+    try:
+        missing, unexpected = net.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:  # tensors of other shapes
+        missing, unexpected, reason = [], [], str(error).partition("\n")[2].strip().partition("\n")[0]
+    else:
+        reason = ""
+    needed = [key for key in missing if not key.startswith(unused)]
+    strange = [key for key in unexpected if not key.startswith(unused)]
+    if needed or strange or reason:
+        reason = reason or (f"{len(needed)} tensor(s) missing ({', '.join(needed[:3])} ...), {len(strange)} unknown")
+        raise WeightsError(f"the weights do not fit {name}: {reason}; use torchvision's own file for {name}")
 
 
 def make(name: str) -> TorchvisionTrunk:
     """Make the trunk of this name with the weights found for it."""
     return TorchvisionTrunk(name)
+
+
+def weights_of(name: str) -> WeightsSource:
+    """Return where torchvision has its weights."""
+    offered, card = _TRUNKS[name].weights, backbone_card(name)
+    return WeightsSource(
+        name,
+        (Path(offered.url).stem, name, f"{name}-*", f"{name}_*"),
+        card.notice,
+        card.licence,
+        url=offered.url,
+        size=int(offered.meta["_file_size"] * 2**20),
+    )
