@@ -1,9 +1,8 @@
 """Frames: one 2D image each, with the key that everything said about it is filed under."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +21,11 @@ Labels: TypeAlias = npt.NDArray[np.int32]
 ImageSource: TypeAlias = Any
 """An array, a lazy array (dask, zarr, ...), or a function without arguments that returns one."""
 
-MIN_SIDE = 16
+MIN_SIDE: Final = 16
 """Shortest side, in pixels, that features can be computed for."""
+
+_BLOCK: Final = 1 << 24
+"""Values read at a time where a whole image is gone through."""
 
 
 def frame_name(key: FrameKey) -> str:
@@ -81,44 +83,111 @@ class Frame:
         ImageError
             If the image is not one that features can be computed from.
         """
-        source = self.image() if isinstance(self.image, Callable) else self.image  # type: ignore[arg-type]
-        pixels = np.asarray(source)
-        if pixels.dtype == bool:
-            pixels = pixels.astype(np.uint8)
-        _check_image(pixels, self.name)
-        return np.ascontiguousarray(pixels)
+        pixels = self.open()
+        return pixels[: pixels.size[0], : pixels.size[1]]
+
+    def open(self) -> "Pixels":
+        """Get at the pixels region by region, without reading them yet.
+
+        Raises
+        ------
+        ImageError
+            If shape or data type are such that features cannot be computed.
+        """
+        return Pixels(self.image() if callable(self.image) else self.image, self.name)
+
+
+class Pixels:
+    """The pixels of one image, read region by region.
+
+    Parameters
+    ----------
+    source
+        (H, W) or (H, W, channels); a lazy array is read only where it is indexed.
+    name
+        For messages.
+    """
+
+    def __init__(self, source: ImageSource, name: str) -> None:
+        self._source = source if hasattr(source, "shape") and hasattr(source, "dtype") else np.asarray(source)
+        self._name = name
+        _check_kind(tuple(self._source.shape), np.dtype(self._source.dtype), name)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W) or (H, W, channels)."""
+        return tuple(int(n) for n in self._source.shape)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.shape[0], self.shape[1]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels, 1 for (H, W)."""
+        return self.shape[2] if len(self.shape) == 3 else 1
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the regions; bool images give uint8."""
+        dtype = np.dtype(self._source.dtype)
+        return np.dtype(np.uint8) if dtype.kind == "b" else dtype
+
+    def __getitem__(self, region: tuple[slice, slice]) -> Image:
+        """Read rows and columns.
+
+        Raises
+        ------
+        ImageError
+            If there are values that are NaN or infinite.
+        """
+        pixels = np.ascontiguousarray(np.asarray(self._source[region]), dtype=self.dtype)
+        if pixels.dtype.kind == "f":
+            broken = int(pixels.size - np.isfinite(pixels).sum())
+            if broken:
+                raise ImageError(
+                    f"'{self._name}' has {broken} pixel value(s) that are NaN or infinite; "
+                    "replace them, for example with numpy.nan_to_num(image)"
+                )
+        return pixels
+
+    def digest(self) -> str:
+        """Hash of shape, data type and every value; the same as `content_digest` of the whole, in bounded memory."""
+        digest = _digest_of(self.shape, self.dtype)
+        rows = max(1, _BLOCK // max(1, self.size[1] * self.channels))
+        for top in range(0, self.size[0], rows):
+            digest.update(self[top : top + rows, : self.size[1]].data)
+        return str(digest.hexdigest())
 
 
 def content_digest(array: npt.NDArray[Any]) -> str:
     """Hash an array by what it holds: shape, data type and every value (BLAKE2b, 128 bits)."""
-    digest = hashlib.blake2b(f"{array.shape} {array.dtype.str}".encode(), digest_size=16)
+    digest = _digest_of(array.shape, array.dtype)
     digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
-def _check_image(pixels: Image, name: str) -> None:
-    if pixels.ndim not in (2, 3):
+def _digest_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    return hashlib.blake2b(f"{shape} {dtype.str}".encode(), digest_size=16)
+
+
+def _check_kind(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
+    if len(shape) not in (2, 3):
         raise ImageError(
-            f"'{name}' has {pixels.ndim} dimension(s), shape {pixels.shape}; "
+            f"'{name}' has {len(shape)} dimension(s), shape {shape}; "
             "a frame is (height, width) or (height, width, channels): give one slice of it"
         )
-    if pixels.dtype.kind not in "uif":
+    if dtype.kind not in "uifb":
         raise ImageError(
-            f"'{name}' holds values of type {pixels.dtype}; convert it to real numbers, "
+            f"'{name}' holds values of type {dtype}; convert it to real numbers, "
             "for example with numpy.abs(image) or image.astype('float32')"
         )
-    height, width = pixels.shape[:2]
-    if pixels.size == 0:
-        raise ImageError(f"'{name}' is empty, shape {pixels.shape}; load an image that has pixels")
+    height, width = shape[:2]
+    if 0 in shape:
+        raise ImageError(f"'{name}' is empty, shape {shape}; load an image that has pixels")
     if min(height, width) < MIN_SIDE:
         raise ImageError(
             f"'{name}' is {height} x {width} pixels; at least {MIN_SIDE} x {MIN_SIDE} are needed: "
             "enlarge it or choose a bigger region"
         )
-    if pixels.dtype.kind == "f":
-        broken = int(pixels.size - np.isfinite(pixels).sum())
-        if broken:
-            raise ImageError(
-                f"'{name}' has {broken} pixel value(s) that are NaN or infinite; "
-                "replace them, for example with numpy.nan_to_num(image)"
-            )

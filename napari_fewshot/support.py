@@ -118,7 +118,7 @@ class Shot:
     @cached_property
     def digest(self) -> str:
         """Hash of image and mask: equal shots have equal digests, whatever their keys."""
-        return content_digest(self.frame.read()) + content_digest(self.labels)
+        return self.frame.open().digest() + content_digest(self.labels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,61 +1,101 @@
 """Bringing images of any kind to one intensity scale."""
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_fewshot.frames import Image
+from napari_fewshot.frames import Image, Pixels
+from napari_fewshot.imaging.tiling import plan_tiles, some_of
 
-LOW, HIGH = 0.1, 99.9
+LOW: Final = 0.1
+HIGH: Final = 99.9
 """Percentiles that become 0 and 1."""
 
 _SAMPLE: Final = 1_000_000
+_PATCHES: Final = 25
+_PATCH_PIXELS: Final = 256 * 256
 
 
-def to_unit_range(image: Image) -> npt.NDArray[np.float32]:
-    """Scale an image so that its darkest and brightest pixels are about 0 and 1.
+@dataclass(frozen=True, eq=False)
+class IntensityScale:
+    """What becomes 0 and what becomes 1, per channel.
+
+    Attributes
+    ----------
+    low, high
+        (channels,) float32.
+    """
+
+    low: npt.NDArray[np.float32]
+    high: npt.NDArray[np.float32]
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether no channel has any contrast."""
+        return bool((self.high <= self.low).all())
+
+    @property
+    def key(self) -> str:
+        """The numbers as text, to file under."""
+        return f"{self.low.tolist()}-{self.high.tolist()}"
+
+    def apply(self, image: Image) -> npt.NDArray[np.float32]:
+        """Scale (H, W) or (H, W, channels) to (channels, H, W); values outside are kept up to -1 and 2."""
+        planes = _planes(image)
+        span = np.where(self.high > self.low, self.high - self.low, np.inf).astype(np.float32)
+        scaled = (planes - self.low[:, None, None]) / span[:, None, None]
+        return np.clip(scaled, -1, 2, out=scaled)
+
+
+def intensity_scale(pixels: Pixels, max_pixels: int) -> IntensityScale:
+    """Find the scale of an image: its 0.1st and 99.9th percentile.
 
     One scale for all channels of 8-bit colour images, whose balance carries meaning (stains, skin); one scale
     per channel otherwise, because fluorescence channels have nothing to do with each other's brightness.
 
     Parameters
     ----------
-    image
-        (H, W) or (H, W, channels), any real data type.
-
-    Returns
-    -------
-    numpy.ndarray
-        (channels, H, W) float32; 0 and 1 are the 0.1st and 99.9th percentile, values outside are kept up to
-        -1 and 2. A constant image becomes 0.
+    pixels
+        The image. Of one with more than ``max_pixels`` only some patches are read, evenly spread.
+    max_pixels
+        Up to this size everything is looked at.
     """
-    planes = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
-    planes = planes.astype(np.float32, copy=False)
-    groups = [planes] if is_colour(image) else list(planes[:, None])
-    scaled = [_scaled(group) for group in groups]
-    return np.ascontiguousarray(np.concatenate(scaled), dtype=np.float32)
+    height, width = pixels.size
+    if height * width <= max_pixels:
+        planes = _planes(pixels[:height, :width])
+    else:
+        patches = some_of(plan_tiles(pixels.size, _PATCH_PIXELS, 0, 16), _PATCHES)
+        planes = np.concatenate([_planes(pixels[patch.core]).reshape(pixels.channels, -1) for patch in patches], 1)
+    if is_colour(pixels):
+        low, high = _limits(planes)
+        return IntensityScale(np.full(pixels.channels, low, np.float32), np.full(pixels.channels, high, np.float32))
+    limits = np.array([_limits(plane) for plane in planes], np.float32)  # (channels, 2)
+    return IntensityScale(limits[:, 0], limits[:, 1])
 
 
-def is_colour(image: Image) -> bool:
+def to_unit_range(image: Image) -> npt.NDArray[np.float32]:
+    """Bring a whole image (H, W) or (H, W, channels) on its scale: (channels, H, W); a constant one becomes 0."""
+    return intensity_scale(Pixels(image, "image"), image.size).apply(image)
+
+
+def is_colour(image: Image | Pixels) -> bool:
     """Whether the channels of an image are red, green and blue rather than separate measurements."""
-    return image.ndim == 3 and image.shape[-1] == 3 and image.dtype == np.uint8
+    return len(image.shape) == 3 and image.shape[-1] == 3 and image.dtype == np.uint8
 
 
-def is_constant(image: Image) -> bool:
-    """Whether all pixels of every channel have one value."""
-    first = image[:1, :1]
-    return bool((image == first).all())
+def _planes(image: Image) -> npt.NDArray[np.float32]:
+    """(H, W) or (H, W, channels) as (channels, H, W) float32."""
+    planes = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+    return planes.astype(np.float32)
 
 
-def _scaled(planes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    values = planes.ravel()
-    if values.size > _SAMPLE:  # every n-th pixel gives the same percentiles, in bounded time
-        values = values[:: values.size // _SAMPLE]
-    low, high = np.percentile(values, (LOW, HIGH))
+def _limits(values: npt.NDArray[Any]) -> tuple[float, float]:
+    flat = values.ravel()
+    if flat.size > _SAMPLE:  # every n-th pixel gives the same percentiles, in bounded time
+        flat = flat[:: flat.size // _SAMPLE]
+    low, high = np.percentile(flat, (LOW, HIGH))
     if high <= low:  # nearly constant, but for a few pixels
-        low, high = float(planes.min()), float(planes.max())
-    if high <= low:
-        return np.zeros_like(planes)
-    scaled: npt.NDArray[np.float32] = np.clip((planes - low) / (high - low), -1, 2)
-    return scaled
+        low, high = float(values.min()), float(values.max())
+    return float(low), float(high)

@@ -1,8 +1,13 @@
-"""Where to compute."""
+"""Where to compute, and what to do when there is not enough memory."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
-from napari_fewshot.errors import SettingsError
+from napari_fewshot.errors import FewShotError, SettingsError
 
 
 def choose_device(name: str = "auto") -> str:
@@ -31,3 +36,54 @@ def choose_device(name: str = "auto") -> str:
         usable = ", ".join(kind for kind, there in available.items() if there)
         raise SettingsError(f"device '{name}' is not available here; choose auto or one of: {usable}")
     return name
+
+
+def moved(tree: Any, device: str) -> Any:
+    """Move all tensors in dataclasses, mappings, tuples and lists to a device; what is there already stays shared."""
+    if isinstance(tree, Tensor):
+        return tree.to(device)
+    if is_dataclass(tree) and not isinstance(tree, type):
+        return replace(tree, **{f.name: moved(getattr(tree, f.name), device) for f in fields(tree)})
+    if isinstance(tree, Mapping):
+        return {key: moved(value, device) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)(moved(value, device) for value in tree)
+    return tree
+
+
+class Relievable(Protocol):
+    """Something that can do with less memory."""
+
+    def relieve(self) -> bool:
+        """Ask for less from now on; False where nothing is left to try."""
+        ...
+
+
+T = TypeVar("T")
+
+
+def with_relief(worker: Relievable, work: Callable[[], T]) -> T:
+    """Do some work, again with less memory for as long as there is not enough.
+
+    Raises
+    ------
+    FewShotError
+        If there is not enough even for the least.
+    """
+    while True:
+        try:
+            return work()
+        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else "no more memory"
+        if not worker.relieve():  # outside of `except`, whose traceback holds on to what filled the memory
+            raise FewShotError(
+                f"there is not enough memory for this image ({reason}); close other programs, or label a smaller part"
+            )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whatever device."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in str(error).lower() for w in words)

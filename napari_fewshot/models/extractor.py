@@ -1,16 +1,33 @@
-"""From an image to its feature pyramid, once: normalisation, padding, backbone, device, cache."""
+"""From an image to its features, once: intensity scale, tiles, padding, backbone, device, precision, cache."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Final
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
 
-from napari_fewshot.frames import Image, content_digest
-from napari_fewshot.imaging.intensity import to_unit_range
-from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
+from napari_fewshot.frames import Image, Pixels, content_digest
+from napari_fewshot.imaging.intensity import IntensityScale, intensity_scale
+from napari_fewshot.imaging.tiling import Tile, plan_tiles, some_of
+from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level, Statistics
+from napari_fewshot.models.blocks.standardise import feature_statistics
 from napari_fewshot.models.cache import FeatureCache
+
+TILE_VALUES: Final = 1 << 22
+"""Pixels times channels that go through the backbone at once."""
+
+_LEAST_VALUES: Final = 1 << 18
+_STATISTICS_TILES: Final = 9
+_HALF_LIMIT: Final = 65504.0
 
 
 class FeatureExtractor:
     """A backbone made ready for images of any kind and size.
+
+    Features are kept in half precision, whether they come fresh or from a cache, so that both give the same bits.
 
     Parameters
     ----------
@@ -20,33 +37,134 @@ class FeatureExtractor:
         Where; see `choose_device`.
     cache
         Where features are kept by the content of their image; a cache may serve several extractors.
+    tile_values
+        Pixels times channels to compute at once; a larger image goes through in overlapping tiles.
     """
 
-    def __init__(self, backbone: Backbone, device: str = "cpu", cache: FeatureCache | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        device: str = "cpu",
+        cache: FeatureCache | None = None,
+        tile_values: int = TILE_VALUES,
+    ) -> None:
         self.backbone = backbone.to(device)
         self.device = device
         self.cache = cache if cache is not None else FeatureCache()
-        self.key = f"{backbone.key}|unit-range-1|{device}"
+        self.tile_values = tile_values
+        self.notice = ""
+
+    @property
+    def key(self) -> str:
+        """Everything, beside the image, that features depend on."""
+        return f"{self.backbone.key}|unit-range-1|half|{torch.device(self.device).type}"
 
     @property
     def levels(self) -> tuple[Level, ...]:
         """Levels that every pyramid has."""
         return self.backbone.levels
 
+    def open(self, pixels: Pixels) -> "ImageFeatures":
+        """Get at the features of an image tile by tile."""
+        return ImageFeatures(self, pixels)
+
     def __call__(self, image: Image) -> FeaturePyramid:
-        """Return the features of an image (H, W) or (H, W, channels)."""
-        key = f"{self.key}|{content_digest(image)}"
-        known = self.cache.get(key)
-        if known is None:
-            known = self._compute(image)
-            self.cache.put(key, known)
-        return known
+        """Return the features of a whole image (H, W) or (H, W, channels), whatever its size."""
+        pixels = Pixels(image, "image")
+        height, width = pixels.size
+        scale = intensity_scale(pixels, height * width)
+        return self.compute(pixels[:height, :width], scale)
 
     @torch.inference_mode()
-    def _compute(self, image: Image) -> FeaturePyramid:
-        planes = torch.from_numpy(to_unit_range(image)).to(self.device)  # (n, H, W)
+    def compute(self, image: Image, scale: IntensityScale) -> FeaturePyramid:
+        """Return the features of an image or tile on a given scale, from the cache where they are known."""
+        key = f"{self.key}|{scale.key}|{content_digest(image)}"
+        known = self.cache.get(key, self.device)
+        if known is not None:
+            return known
+        planes = torch.from_numpy(scale.apply(image)).to(self.device)  # (n, H, W)
         height, width = planes.shape[-2:]
         coarsest = self.levels[-1].stride
         below, beside = -height % coarsest, -width % coarsest
         padded = F.pad(planes[None], (0, beside, 0, below), mode="replicate")[0]
-        return FeaturePyramid(self.backbone(padded), (height, width))
+        features = {level: _half(f) for level, f in self.backbone(padded).items()}
+        return self.cache.put(key, FeaturePyramid(features, (height, width)))
+
+    def relieve(self) -> bool:
+        """Ask for less memory after there was not enough: smaller tiles, in the end the CPU.
+
+        Returns
+        -------
+        bool
+            Whether there is anything left to try.
+        """
+        self.cache.release_memory()
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        if self.tile_values > _LEAST_VALUES:
+            self.tile_values //= 2
+            return True
+        if self.device == "cpu":
+            return False
+        self.notice = f"{self.device} ran out of memory: going on, more slowly, on the CPU"
+        self.backbone.to("cpu")
+        self.device, self.tile_values = "cpu", TILE_VALUES
+        return True
+
+
+class ImageFeatures:
+    """Features of one image, computed tile by tile when they are asked for.
+
+    Parameters
+    ----------
+    extractor
+        What computes them.
+    pixels
+        The image; read tile by tile.
+    """
+
+    def __init__(self, extractor: FeatureExtractor, pixels: Pixels) -> None:
+        self._extractor = extractor
+        self._pixels = pixels
+        backbone = extractor.backbone
+        largest = extractor.tile_values // pixels.channels
+        self.tiles = plan_tiles(pixels.size, largest, backbone.halo, backbone.levels[-1].stride)
+        self._scale = intensity_scale(pixels, largest)
+
+    @cached_property
+    def is_constant(self) -> bool:
+        """Whether all pixels of every channel have one value."""
+        if not self._scale.is_flat:  # then there are two values at least
+            return False
+        first = self._pixels[:1, :1]
+        return all(bool((self._pixels[tile.core] == first).all()) for tile in self.tiles)
+
+    def pyramid(self, tile: Tile) -> FeaturePyramid:
+        """Features of what is read for a tile, with the statistics of the whole image."""
+        pyramid = self._extractor.compute(self._pixels[tile.read], self._scale)
+        return pyramid if len(self.tiles) == 1 else replace(pyramid, statistics=self._statistics)
+
+    @cached_property
+    def _statistics(self) -> Mapping[Level, Statistics]:
+        """Mean and deviation of every feature, over some tiles spread evenly over the image."""
+        parts: dict[Level, list[tuple[int, Tensor, Tensor]]] = {}
+        for tile in some_of(self.tiles, _STATISTICS_TILES):
+            pyramid = self._extractor.compute(self._pixels[tile.read], self._scale)
+            for level in pyramid.levels:
+                rows, columns = (slice(s.start // level.stride, -(-s.stop // level.stride)) for s in tile.inner)
+                cells = pyramid.features[level][:, rows, columns]
+                parts.setdefault(level, []).append((cells[0].numel(), *feature_statistics(cells)))
+        return {level: _pooled(several) for level, several in parts.items()}
+
+
+def _pooled(parts: list[tuple[int, Tensor, Tensor]]) -> Statistics:
+    """Mean and deviation of everything, from number, mean and deviation of its parts."""
+    numbers, means, deviations = zip(*parts, strict=True)
+    weights = torch.tensor(numbers, dtype=means[0].dtype, device=means[0].device)[:, None] / sum(numbers)
+    mean = (weights * torch.stack(means)).sum(0)
+    second = (weights * (torch.stack(deviations).square() + torch.stack(means).square())).sum(0)
+    return mean, (second - mean.square()).clamp_min(0).sqrt()
+
+
+def _half(features: Tensor) -> Tensor:
+    return features.clamp(-_HALF_LIMIT, _HALF_LIMIT).half()

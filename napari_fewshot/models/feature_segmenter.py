@@ -1,21 +1,21 @@
 """A segmenter is an extractor plus a method; this joins the two and is where numpy becomes tensors and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from napari_fewshot.errors import ImageError, MaskError
-from napari_fewshot.frames import Frame, Image
-from napari_fewshot.imaging.intensity import is_constant
-from napari_fewshot.models.blocks.quality import expected_iou
-from napari_fewshot.models.extractor import FeatureExtractor
-from napari_fewshot.models.methods.base import FewShotMethod, SupportFeatures
+from napari_fewshot.frames import Frame, FrameKey, Labels, Pixels
+from napari_fewshot.models.blocks.quality import ExpectedIoU
+from napari_fewshot.models.devices import moved, with_relief
+from napari_fewshot.models.extractor import FeatureExtractor, ImageFeatures
+from napari_fewshot.models.methods.base import FewShotMethod, LabelledPart, SupportFeatures
 from napari_fewshot.proposals import Proposal
-from napari_fewshot.support import Shot, SupportSet
+from napari_fewshot.support import UNLABELLED, Shot, SupportSet
 
 
 class FeatureSegmenter:
@@ -34,6 +34,9 @@ class FeatureSegmenter:
     def learn(self, support: SupportSet) -> "FeatureConcept":
         """Learn from all shots; see `FewShotSegmenter`."""
         support.check()
+        return with_relief(self.extractor, lambda: self._learn(support))
+
+    def _learn(self, support: SupportSet) -> "FeatureConcept":
         shots = {shot.digest: shot for shot in support.canonical()}
         last = self._last
         known = {} if last is None else {d: n for d, n in last.channels.items() if d in shots}
@@ -45,22 +48,24 @@ class FeatureSegmenter:
             state = self.method.fit(added, support.class_ids)
         else:
             removed = [digest for digest in last.channels if digest not in shots]
-            state = self.method.update(last.state, added, removed, support.class_ids)
+            before = moved(last.state, self.extractor.device)
+            state = self.method.update(before, added, removed, support.class_ids)
         self._last = FeatureConcept(support, self.extractor, self.method, state, channels)
         return self._last
 
     def _taught(self, shot: Shot) -> tuple[int, SupportFeatures]:
         """Number of channels of a shot's image, and the shot as a method sees it."""
-        image = shot.frame.read()
-        if shot.labels.shape != image.shape[:2]:
-            raise MaskError(f"mask is {shot.labels.shape} but '{shot.frame.name}' is {image.shape[:2]}; paint it again")
-        if shot.class_ids and is_constant(image):
+        pixels = shot.frame.open()
+        if shot.labels.shape != pixels.size:
+            raise MaskError(f"mask is {shot.labels.shape} but '{shot.frame.name}' is {pixels.size}; paint it again")
+        features = self.extractor.open(pixels)
+        if shot.class_ids and features.is_constant:
             raise ImageError(
                 f"all pixels of '{shot.frame.name}' have the same value, so nothing can be learnt from it; "
                 "teach another image"
             )
-        labels = torch.from_numpy(shot.labels.astype(np.int64)).to(self.extractor.device)
-        return channel_count(image), SupportFeatures(lambda: self.extractor(image), labels, shot.digest)
+        parts = partial(_labelled_parts, features, shot.labels, self.extractor.device)
+        return pixels.channels, SupportFeatures(parts, not shot.is_partial, shot.digest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,46 +87,47 @@ class FeatureConcept:
     @torch.inference_mode()
     def propose(self, frame: Frame) -> Proposal:
         """Propose labels for a frame; see `Concept`."""
-        image = frame.read()
-        if is_constant(image):
-            return self._nothing(frame, image)
+        pixels = frame.open()
         taught = next(iter(self.channels.values()))
-        if channel_count(image) != taught:
+        if pixels.channels != taught:
             raise ImageError(
-                f"'{frame.name}' has {channel_count(image)} channel(s), but the taught images have {taught}; "
+                f"'{frame.name}' has {pixels.channels} channel(s), but the taught images have {taught}; "
                 "label images of different kinds one kind at a time"
             )
-        probabilities = self.method.predict(self.state, self.extractor(image))  # (1 + C, H, W)
-        confidence, best = probabilities.max(0)
-        values = torch.tensor((0, *self.class_ids), device=best.device)
+        return with_relief(self.extractor, lambda: self._propose(frame.key, frame.name, pixels))
+
+    def _propose(self, key: FrameKey, name: str, pixels: Pixels) -> Proposal:
+        features = self.extractor.open(pixels)
+        probabilities = np.zeros((1 + len(self.class_ids), *pixels.size), np.float32)
+        labels = np.zeros(pixels.size, np.int32)
+        confidence = np.ones(pixels.size, np.float32)
+        if features.is_constant:
+            probabilities[0] = 1
+            note = f"all pixels of '{name}' have the same value: there is nothing to find on it"
+            return Proposal(key, labels, self.class_ids, probabilities, confidence, 1.0, note)
+        state = moved(self.state, self.extractor.device)
+        values = torch.tensor((0, *self.class_ids), dtype=torch.int32, device=self.extractor.device)
+        quality = ExpectedIoU()
+        for tile in features.tiles:
+            part = self.method.predict(state, features.pyramid(tile))[:, *tile.inner]  # (1 + C, H, W)
+            quality.add(part)
+            surest, best = part.max(0)
+            probabilities[:, *tile.core] = part.cpu().numpy()
+            labels[tile.core] = values[best].cpu().numpy()
+            confidence[tile.core] = surest.cpu().numpy()
         return Proposal(
-            frame.key,
-            _numpy(values[best]).astype(np.int32),
-            self.class_ids,
-            _numpy(probabilities.float()),
-            _numpy(confidence.float()),
-            expected_iou(probabilities),
+            key, labels, self.class_ids, probabilities, confidence, quality.value, note=self.extractor.notice
         )
 
-    def _nothing(self, frame: Frame, image: Image) -> Proposal:
-        """Propose background for an image that shows nothing at all, whatever was taught."""
-        height, width = image.shape[:2]
-        probabilities = np.zeros((1 + len(self.class_ids), height, width), np.float32)
-        probabilities[0] = 1
-        return Proposal(
-            frame.key,
-            np.zeros((height, width), np.int32),
-            self.class_ids,
-            probabilities,
-            np.ones((height, width), np.float32),
-            1.0,
-            note=f"all pixels of '{frame.name}' have the same value: there is nothing to find on it",
-        )
 
-
-def channel_count(image: Image) -> int:
-    """Number of channels of (H, W) or (H, W, channels)."""
-    return 1 if image.ndim == 2 else image.shape[-1]
+def _labelled_parts(features: ImageFeatures, labels: Labels, device: str) -> Iterator[LabelledPart]:
+    """Go through a shot tile by tile, leaving out tiles on which nothing is labelled."""
+    for tile in features.tiles:
+        painted = labels[tile.core]
+        if (painted != UNLABELLED).any():
+            known = np.full(tile.size, UNLABELLED, np.int64)
+            known[tile.inner] = painted
+            yield features.pyramid(tile), torch.from_numpy(known).to(device)
 
 
 def _check_channels(channels: Mapping[str, int], shots: Mapping[str, Shot]) -> None:
@@ -130,7 +136,3 @@ def _check_channels(channels: Mapping[str, int], shots: Mapping[str, Shot]) -> N
         raise ImageError(
             f"the taught images differ in their number of channels ({told}); teach images of one kind only"
         )
-
-
-def _numpy(tensor: Tensor) -> Any:
-    return tensor.cpu().numpy()

@@ -21,8 +21,7 @@ def features(seed: int, size: tuple[int, int] = (32, 40)) -> FeaturePyramid:
 
 
 def shot(seed: int, labels: Tensor) -> SupportFeatures:
-    pyramid = features(seed)
-    return SupportFeatures(lambda: pyramid, labels, f"{seed}")
+    return SupportFeatures.whole(features(seed), labels, f"{seed}")
 
 
 def blocks(*values: int) -> Tensor:
@@ -40,9 +39,10 @@ def by_hand(shots: Sequence[SupportFeatures], query: FeaturePyramid, class_ids: 
     for value in (0, *class_ids):
         means = []
         for s in shots:
-            f = up(s.pyramid().features[LEVEL][None], (32, 40), mode="bilinear")[0]
-            if (s.labels == value).any():
-                means.append(f[:, s.labels == value].mean(1))
+            ((pyramid, labels),) = s.parts()
+            f = up(pyramid.features[LEVEL][None], (32, 40), mode="bilinear")[0]
+            if (labels == value).any():
+                means.append(f[:, labels == value].mean(1))
         prototypes.append(torch.stack(means).mean(0))
     grid = query.features[LEVEL]
     logits = torch.stack([20 * torch.cosine_similarity(grid, p[:, None, None], dim=0) for p in prototypes])
@@ -85,7 +85,7 @@ def test_unlabelled_pixels_do_not_touch_the_prototypes() -> None:
     first = METHOD.fit([shot(1, labels)], (1,)).solution
     changed = features(1)
     changed.features[LEVEL][:, :, 8:] += 100  # beyond the cells that interpolate labelled pixels
-    second = METHOD.fit([SupportFeatures(lambda: changed, labels, "1")], (1,)).solution
+    second = METHOD.fit([SupportFeatures.whole(changed, labels, "1")], (1,)).solution
     torch.testing.assert_close(first, second)
 
 
@@ -103,6 +103,6 @@ def test_separable_clusters_are_told_apart() -> None:
         return FeaturePyramid({LEVEL: base}, (32, 40))
 
     support, query = toy(), toy()
-    state = METHOD.fit([SupportFeatures(lambda: support, labels, "a")], (1,))
+    state = METHOD.fit([SupportFeatures.whole(support, labels, "a")], (1,))
     guess = METHOD.predict(state, query).argmax(0)
     assert ((guess == 1) & (labels == 1)).sum() / ((guess == 1) | (labels == 1)).sum() > 0.95

@@ -25,7 +25,7 @@ def labels(seed: int, values: int = 3) -> Tensor:
 
 
 def shot(seed: int, painted: Tensor | None = None) -> SupportFeatures:
-    return SupportFeatures(lambda: features(seed), labels(seed) if painted is None else painted, f"{seed}")
+    return SupportFeatures.whole(features(seed), labels(seed) if painted is None else painted, f"{seed}")
 
 
 def design(pyramid: FeaturePyramid, lift: RandomFeatures | None = None) -> Tensor:
@@ -96,7 +96,7 @@ def test_with_a_lift_it_solves_what_is_not_linear() -> None:
     feature = torch.linspace(-3, 3, 40).expand(1, 32, 40)
     pyramid = FeaturePyramid({Level(1): feature}, SIZE)
     middle = (feature[0].abs() < 1).long()
-    shots = [SupportFeatures(lambda: pyramid, middle, "a")]
+    shots = [SupportFeatures.whole(pyramid, middle, "a")]
 
     def accuracy(method: Ridge) -> float:
         return (method.predict(method.fit(shots, (1,)), pyramid).argmax(0) == middle).float().mean().item()

@@ -24,20 +24,27 @@ class Level:
         return (self.stride - 1) / 2 if self.alignment == "centre" else 0.0
 
 
+Statistics = tuple[Tensor, Tensor]
+"""Mean and standard deviation (C,) of the features of a level."""
+
+
 @dataclass(frozen=True, eq=False)
 class FeaturePyramid:
-    """Features of one image.
+    """Features of one image, or of a tile of it. They may have half precision; compute in single.
 
     Attributes
     ----------
     features
         Level -> (C, h, w) with h >= H / stride, w >= W / stride. Fine levels first.
     size
-        (H, W) of the image. Cells beyond it come from padding.
+        (H, W) of the image or tile. Cells beyond it come from padding.
+    statistics
+        Of a tile: level -> mean and standard deviation (C,) over the whole image. None for a whole image.
     """
 
     features: Mapping[Level, Tensor]
     size: tuple[int, int]
+    statistics: Mapping[Level, Statistics] | None = None
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -51,7 +58,13 @@ class FeaturePyramid:
 
     def select(self, strides: tuple[int, ...]) -> "FeaturePyramid":
         """Keep the levels of these strides only."""
-        return FeaturePyramid({lv: f for lv, f in self.features.items() if lv.stride in strides}, self.size)
+        chosen = {lv: f for lv, f in self.features.items() if lv.stride in strides}
+        return FeaturePyramid(chosen, self.size, self.statistics)
+
+    def seen(self, level: Level) -> Tensor:
+        """Features (C, h, w) of one level, without cells that come from padding."""
+        height, width = self.size
+        return self.features[level][:, : -(-height // level.stride), : -(-width // level.stride)]
 
 
 class Backbone(Protocol):
@@ -73,6 +86,11 @@ class Backbone(Protocol):
     @property
     def matching_strides(self) -> tuple[int, ...]:
         """Strides of the levels to compare prototypes on."""
+        ...
+
+    @property
+    def halo(self) -> int:
+        """How far features look, in pixels: further inside, a tile has the features of its image."""
         ...
 
     def to(self, device: str) -> "Backbone":

@@ -2,35 +2,45 @@
 
 from typing import Final
 
+import torch
 from torch import Tensor
 
 _PRIOR_AREA: Final = 1e-3
 """Share of the image that a confident "nothing here" is credited with."""
 
 
-def expected_iou(probabilities: Tensor) -> float:
+class ExpectedIoU:
     """Expected IoU of the most probable labels, if the probabilities are right.
 
     For the mask M_c of class c, E[TP] = sum_M p_c, and TP + FP + FN = |M_c| + FN with E[FN] = sum_{not M} p_c.
-    Their ratio is averaged over the classes, each weighted by the area at stake. A small credit stands on
-    both sides, so that an image surely without the class scores 1 rather than 0 / 0.
-
-    Parameters
-    ----------
-    probabilities
-        (1 + C, H, W), background first.
-
-    Returns
-    -------
-    float
-        In [0, 1].
+    Both are summed over the classes, and over the parts of an image. A small credit stands on both sides, so that
+    an image surely without any class scores 1 rather than 0 / 0.
     """
-    foreground = probabilities[1:].flatten(1)
-    chosen = probabilities.flatten(1).argmax(0) - 1
-    inside = foreground.new_zeros(foreground.shape).scatter_(
-        0, chosen.clamp_min(0)[None], (chosen >= 0)[None].to(foreground.dtype)
-    )
-    credit = _PRIOR_AREA * foreground.shape[1]
-    hit = (inside * foreground).sum(1)
-    union = inside.sum(1) + ((1 - inside) * foreground).sum(1)
-    return float(((hit + credit).sum() / (union + credit).sum()).clamp(0, 1))
+
+    def __init__(self) -> None:
+        self._hit = 0.0
+        self._union = 0.0
+        self._pixels = 0
+
+    def add(self, probabilities: Tensor) -> None:
+        """Take in a part of the image: (1 + C, H, W), background first."""
+        flat = probabilities.flatten(1)
+        best, label = flat.max(0)
+        chosen = label > 0
+        hit = float(torch.where(chosen, best, 0).sum(dtype=torch.float64))
+        self._hit += hit
+        self._union += float(chosen.sum()) + float(flat[1:].sum(dtype=torch.float64)) - hit
+        self._pixels += flat.shape[1]
+
+    @property
+    def value(self) -> float:
+        """In [0, 1]."""
+        credit = _PRIOR_AREA * self._pixels
+        return min(1.0, max(0.0, (self._hit + credit) / (self._union + credit)))
+
+
+def expected_iou(probabilities: Tensor) -> float:
+    """Return `ExpectedIoU` of a whole image (1 + C, H, W)."""
+    quality = ExpectedIoU()
+    quality.add(probabilities)
+    return quality.value

@@ -106,10 +106,14 @@ def merge_levels(pyramid: FeaturePyramid, strides: tuple[int, ...]) -> tuple[Ten
     finest = next(iter(chosen))
     cells = next(iter(chosen.values())).shape[-2:]
     merged = [
-        upsample(f, Level(level.stride // finest.stride, level.alignment), (cells[0], cells[1]))
+        upsample(_single(f), Level(level.stride // finest.stride, level.alignment), (cells[0], cells[1]))
         for level, f in chosen.items()
     ]
     return torch.cat(merged), finest
+
+
+def _single(features: Tensor) -> Tensor:
+    return features.float() if features.dtype == torch.float16 else features
 
 
 def _neighbours(at: Tensor, cells: int, level: Level) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,14 +1,17 @@
 """The contract of every method: features in, probabilities out; never images, never backbones."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
 from napari_fewshot.models.backbones.base import FeaturePyramid
-from napari_fewshot.support import BACKGROUND
+from napari_fewshot.support import BACKGROUND, UNLABELLED
+
+LabelledPart = tuple[FeaturePyramid, Tensor]
+"""Features of an image or of a tile of it, and labels (H, W) int64 of the same pixels, 255 where nothing is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,17 +20,23 @@ class SupportFeatures:
 
     Attributes
     ----------
-    pyramid
-        Features of the image; a function, so that features given up by the cache are computed only when needed.
-    labels
-        (H, W) int64 on the device: 0 background, class ids, 255 not labelled.
+    parts
+        Goes through the image tile by tile; labels outside of what a tile answers for are 255, and tiles without
+        any label are left out. A function, so that features given up by the cache are computed only when needed.
+    is_dense
+        Whether every pixel of the image is labelled.
     digest
         Identity of image and labels.
     """
 
-    pyramid: Callable[[], FeaturePyramid]
-    labels: Tensor
+    parts: Callable[[], Iterator[LabelledPart]]
+    is_dense: bool
     digest: str
+
+    @classmethod
+    def whole(cls, pyramid: FeaturePyramid, labels: Tensor, digest: str) -> "SupportFeatures":
+        """Make one of an image in one piece."""
+        return cls(lambda: iter([(pyramid, labels)]), not bool((labels == UNLABELLED).any()), digest)
 
 
 class FewShotMethod(Protocol):
@@ -115,7 +124,7 @@ class AdditiveMethod(ABC, Generic[Summary, Solution]):
 
 def labels_present(labels: Tensor) -> list[int]:
     """Values of a label map (0 and class ids, not 255), ascending."""
-    return [int(v) for v in labels.unique() if v != 255]
+    return [int(v) for v in labels.unique() if v != UNLABELLED]
 
 
 def with_background(class_ids: tuple[int, ...]) -> tuple[int, ...]:

@@ -46,13 +46,16 @@ class PANet(AdditiveMethod[Prototypes, Tensor]):
 
     def summarise(self, shot: SupportFeatures) -> Prototypes:
         """Pool the features of every label of a shot (eqs. 1 and 2)."""
-        features, level = merge_levels(shot.pyramid(), self.strides)
-        values = labels_present(shot.labels)
-        if not values:
-            return {}
-        masks = torch.stack([shot.labels == v for v in values])  # (M, H, W)
-        means, _ = masked_pool(features, level, masks)
-        return dict(zip(values, means, strict=True))
+        sums: dict[int, Tensor] = {}
+        masses: dict[int, Tensor] = {}
+        for pyramid, labels in shot.parts():
+            features, level = merge_levels(pyramid, self.strides)
+            values = labels_present(labels)
+            means, mass = masked_pool(features, level, torch.stack([labels == v for v in values]))
+            for value, mean, m in zip(values, means, mass, strict=True):
+                sums[value] = sums.get(value, 0) + m * mean
+                masses[value] = masses.get(value, 0) + m
+        return {value: total / masses[value] for value, total in sums.items()}
 
     def combine(self, summaries: Sequence[Prototypes], class_ids: tuple[int, ...]) -> Tensor:
         """Average over the shots that show a label: (1 + C, D), background first.

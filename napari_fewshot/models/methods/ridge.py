@@ -21,7 +21,6 @@ from napari_fewshot.models.blocks.random_features import RandomFeatures
 from napari_fewshot.models.blocks.resampling import sample, upsample
 from napari_fewshot.models.blocks.standardise import standardise
 from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState, SupportFeatures, with_background
-from napari_fewshot.support import UNLABELLED
 
 _PIXELS_PER_LABEL: Final = 4000
 """Pixels looked at per label and shot; more change little and cost time."""
@@ -50,6 +49,14 @@ class Moments:
     area: int
     sums: Tensor
     products: Tensor
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(
+            self.pixels + other.pixels,
+            self.area + other.area,
+            self.sums + other.sums,
+            self.products + other.products,
+        )
 
 
 ShotMoments = Mapping[int, Moments]
@@ -102,18 +109,15 @@ class Ridge(AdditiveMethod[ShotMoments, RidgeWeights]):
 
     def summarise(self, shot: SupportFeatures) -> ShotMoments:
         """Sum up the pixels of every label of a shot."""
-        pyramid = standardise(shot.pyramid())
-        lifted = {
-            level: torch.cat([self._lifted(part) for part in _chunks(f)], 1).view(-1, *f.shape[1:])
-            for level, f in pyramid.features.items()
-        }
-        dense = not bool((shot.labels == UNLABELLED).any())
-        moments = {}
-        for value, (ys, xs) in choose_pixels(shot.labels, _PIXELS_PER_LABEL).items():
-            x = torch.cat([sample(f, level, ys, xs) for level, f in lifted.items()], 1)
-            x = torch.cat([x, torch.ones_like(x[:, :1])], 1)  # (N, D)
-            area = int((shot.labels == value).sum()) if dense else 0
-            moments[value] = Moments(len(x), area, x.double().sum(0), x.T @ x)
+        moments: dict[int, Moments] = {}
+        for pyramid, labels in shot.parts():
+            lifted = {level: self._lifted_map(f) for level, f in standardise(pyramid).features.items()}
+            for value, (ys, xs) in choose_pixels(labels, _PIXELS_PER_LABEL).items():
+                x = torch.cat([sample(f, level, ys, xs) for level, f in lifted.items()], 1)
+                x = torch.cat([x, torch.ones_like(x[:, :1])], 1)  # (N, D)
+                area = int((labels == value).sum()) if shot.is_dense else 0
+                part = Moments(len(x), area, x.double().sum(0), x.T @ x)
+                moments[value] = moments[value] + part if value in moments else part
         return moments
 
     def combine(self, summaries: Sequence[ShotMoments], class_ids: tuple[int, ...]) -> RidgeWeights:
@@ -145,6 +149,10 @@ class Ridge(AdditiveMethod[ShotMoments, RidgeWeights]):
             mixed = torch.cat([part @ self._lifted(cells) for cells in _chunks(features)], 1)
             scores = scores + upsample(mixed.view(-1, *features.shape[1:]), level, query.size)
         return (self.sharpness * scores + state.solution.offset[:, None, None]).softmax(0)
+
+    def _lifted_map(self, features: Tensor) -> Tensor:
+        """Features of a level with their random features: (D, h, w) -> (D + width, h, w)."""
+        return torch.cat([self._lifted(cells) for cells in _chunks(features)], 1).view(-1, *features.shape[1:])
 
     def _lifted(self, cells: Tensor) -> Tensor:
         """Features of some cells of one level (D, N), with their random features (D + width, N)."""
