@@ -10,6 +10,7 @@ import typer
 from napari_fewshot import __version__
 from napari_fewshot.cli.demo import demo
 from napari_fewshot.cli.methods import methods
+from napari_fewshot.cli.weights import weights
 
 app = typer.Typer(
     name="napari-fewshot",
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(methods)
+app.add_typer(weights)
 
 
 def main() -> None:
