@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import napari_fewshot
@@ -51,7 +52,7 @@ def download(url: str, target: Path, report: Report) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     asked = Request(url, headers={"User-Agent": f"napari-fewshot/{napari_fewshot.__version__}"})
     digest, done = hashlib.sha256(), 0
-    with urlopen(asked, timeout=_SILENCE) as answer:
+    with _answer(asked) as answer:
         length = answer.headers.get("Content-Length")
         total = int(length) if length else None
         handle, partial = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".partial")
@@ -167,6 +168,14 @@ def to_stderr(name: str, notice: str) -> Report:
         stream.flush()
 
     return report
+
+
+def _answer(asked: Request) -> Any:
+    try:
+        return urlopen(asked, timeout=_SILENCE)
+    except HTTPError as refusal:
+        refusal.close()  # it is an open connection as well
+        raise
 
 
 def _bar(function: Callable[..., Any], report: Report) -> dict[str, Any]:

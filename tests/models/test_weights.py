@@ -41,16 +41,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def hub(server: Served, home: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
+def hub(server: Served, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """The server in the place of the Hugging Face hub."""
-    from huggingface_hub import constants
+    from huggingface_hub import close_session, constants
 
     monkeypatch.setattr(constants, "ENDPOINT", server.address)
     monkeypatch.setattr(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.address + "/{repo_id}/resolve/{revision}/{filename}"
     )
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
-    return server
+    yield server
+    close_session()  # connections that its client keeps open
 
 
 def source(url: str = "", repository: str = "") -> WeightsSource:
