@@ -13,7 +13,9 @@ something newer has overtaken. The Python API, the command line and the dock all
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from threading import Lock
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +107,9 @@ class Session:
         How proposals are made.
     classes
         Names and colours of what is looked for.
+    load
+        Makes a segmenter of settings; by default `load_segmenter`, which keeps features in memory only. It is called in
+        whatever thread needs the segmenter first, and never in two at a time.
     """
 
     support_changed = Signal(SupportSet)
@@ -119,10 +124,13 @@ class Session:
         settings: SegmenterSettings | None = None,
         propagation: PropagationSettings | None = None,
         classes: Iterable[LabelClass] = (),
+        load: Callable[[SegmenterSettings], FewShotSegmenter] | None = None,
     ) -> None:
         self.settings = settings or SegmenterSettings()
         self.propagation = propagation or PropagationSettings()
-        self._segmenter = segmenter
+        self._load = load or _load_segmenter
+        self._loaded = None if segmenter is None else (self.settings, segmenter)
+        self._loading = Lock()
         self._frames: dict[FrameKey, Frame] = {}
         self._state = _State(SupportSet((), classes))
         self._undo: list[_State] = []
@@ -139,9 +147,26 @@ class Session:
         return self._frames[key]
 
     def add_frames(self, frames: Iterable[Frame]) -> None:
-        """Add frames to label; one with a known key is replaced."""
+        """Add frames to label; one with a known key is replaced.
+
+        What was proposed, corrected or accepted on an image of another size is dropped: it lies on nothing any more.
+        Shots taught on it stay: what was learnt is not forgotten.
+        """
+        misfits = set()
         for frame in frames:
             self._frames[frame.key] = frame
+            waiting, accepted = self._state.proposals.get(frame.key), self._state.accepted.get(frame.key)
+            labels = accepted if waiting is None else waiting.labels
+            if labels is not None and not _fits(frame, labels):
+                misfits.add(frame.key)
+        if misfits:
+            self._state = replace(
+                self._state,
+                proposals={k: p for k, p in self._state.proposals.items() if k not in misfits},
+                accepted={k: labels for k, labels in self._state.accepted.items() if k not in misfits},
+            )
+            for key in misfits:
+                self.frame_changed.emit(key)
 
     def remove_frames(self, keys: Iterable[FrameKey]) -> None:
         """Stop labelling these frames. Shots taught on them stay: what was learnt is not forgotten."""
@@ -203,6 +228,8 @@ class Session:
         decided = self._state.accepted.get(key)
         if decided is None:
             decided = next((shot.labels for shot in self.support if shot.key == key), None)
+        if decided is not None and key in self._frames and not _fits(self._frames[key], decided):
+            decided = None  # of an image that was replaced by one of another size
         waiting = self._state.proposals.get(key)
         if with_proposals and waiting is not None:
             proposed = waiting.labels.astype(np.int32)
@@ -277,6 +304,19 @@ class Session:
         self.frame_changed.emit(key)
 
     # ------------------------------------------------------------------ proposing
+    def use(self, settings: SegmenterSettings) -> None:
+        """Work with another method, backbone or device from the next run on."""
+        self.settings = settings
+
+    def segmenter(self) -> FewShotSegmenter:
+        """Return what the settings name, loading it when it is needed for the first time; any thread may ask."""
+        with self._loading:
+            settings = self.settings
+            if self._loaded is None or self._loaded[0] != settings:
+                self._loaded = None  # the memory of the old one is free before the new one needs some
+                self._loaded = settings, self._load(settings)
+            return self._loaded[1]
+
     def start_run(self, first: FrameKey | None = None, *, again: bool = True) -> Run:
         """Begin a new pass; every earlier one is overtaken from here on.
 
@@ -303,7 +343,7 @@ class Session:
             self.support,
             tuple(sorted(waiting, key=lambda frame: _distance(frame.key, first))),
             self.propagation,
-            self._load_segmenter,
+            self.segmenter,
             self._state.rejected,
         )
 
@@ -441,20 +481,6 @@ class Session:
         return changed
 
     # ------------------------------------------------------------------ private
-    def _load_segmenter(self) -> FewShotSegmenter:
-        if self._segmenter is None:
-            from napari_fewshot.models import load_segmenter  # torch comes with it
-
-            self._segmenter = load_segmenter(
-                self.settings.method, backbone=self.settings.backbone, device=self.settings.device
-            )
-        return self._segmenter
-
-    def use(self, settings: SegmenterSettings) -> None:
-        """Work with another method, backbone or device from the next run on."""
-        if settings != self.settings:
-            self.settings, self._segmenter = settings, None
-
     def _waiting(self, key: FrameKey) -> OpenProposal:
         waiting = self._state.proposals.get(key)
         if waiting is None:
@@ -490,6 +516,17 @@ class Session:
         del self._undo[:-_UNDO_DEPTH]
 
 
+def _load_segmenter(settings: SegmenterSettings) -> FewShotSegmenter:
+    from napari_fewshot.models import load_segmenter  # torch comes with loading
+
+    return load_segmenter(settings.method, backbone=settings.backbone, device=settings.device)
+
+
+def _fits(frame: Frame, labels: npt.NDArray[Any]) -> bool:
+    """Whether labels lie on a frame, as far as its size is known."""
+    return frame.size is None or labels.shape == frame.size
+
+
 def _distance(key: FrameKey, first: FrameKey | None) -> tuple[int, int]:
     """How far a frame is from the one somebody looks at: the same, in the same stack, elsewhere."""
     if first is None or key == first:
@@ -513,7 +550,11 @@ def _merged_proposals(before: _State, now: _State, frames: Mapping[FrameKey, Fra
     """Proposals after an undo: the newest of each frame that is open again, older ones of those decided since."""
     decided = before.accepted.keys() | before.rejected | {s.key for s in before.support if not s.is_partial}
     either = {**before.proposals, **now.proposals}
-    return {key: proposal for key, proposal in either.items() if key in frames and key not in decided}
+    return {
+        key: proposal
+        for key, proposal in either.items()
+        if key in frames and key not in decided and _fits(frames[key], proposal.labels)
+    }
 
 
 def _differs(key: FrameKey, a: _State, b: _State) -> bool:

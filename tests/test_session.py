@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -85,6 +86,45 @@ def test_what_was_learnt_on_a_removed_frame_is_not_forgotten(proposed: Session) 
     assert proposed.support.keys == (z(0),)
     assert proposed.proposal(z(1)) is None
     assert proposed.state(z(2)) is FrameState.UNTOUCHED
+
+
+def test_an_image_of_another_size_drops_what_was_proposed_corrected_and_accepted_on_the_old_one(
+    proposed: Session,
+) -> None:
+    labels = proposed.proposal(z(1)).labels.astype(np.int32)  # type: ignore[union-attr]
+    proposed.correct(z(1), with_pixel(labels, 1))
+    proposed.accept(z(2))
+    heard = signals(proposed)
+    larger = np.full((SIZE + 4, SIZE), 20, np.uint8)
+    proposed.add_frames([Frame(z(n), larger) for n in (0, 1, 2)])
+    assert [proposed.state(z(n)) for n in (1, 2, 3)] == [
+        FrameState.UNTOUCHED,
+        FrameState.TAUGHT,
+        FrameState.PROPOSED,
+    ]
+    assert proposed.proposal(z(1)) is None and proposed.labels(z(2)) is None and proposed.labels(z(0)) is None
+    assert set(heard) == {z(1), z(2)}
+    assert proposed.support.keys == (z(0), z(2)), "what was learnt is not forgotten"
+    proposed.undo()
+    assert proposed.proposal(z(1)) is None and proposed.proposal(z(2)) is None
+
+
+def test_the_same_image_once_more_drops_nothing(proposed: Session) -> None:
+    proposed.add_frames([bright(z(1))])
+    assert proposed.state(z(1)) is FrameState.PROPOSED
+
+
+# ---------------------------------------------------------------- the segmenter
+def test_a_segmenter_is_loaded_once_for_its_settings_by_whoever_asks_first() -> None:
+    loaded: list[SegmenterSettings] = []
+    session = Session(load=lambda settings: (loaded.append(settings), BrightnessSegmenter())[1])
+    assert not loaded
+    with ThreadPoolExecutor(4) as threads:
+        segmenters = {id(segmenter) for segmenter in threads.map(lambda _: session.segmenter(), range(8))}
+    assert len(segmenters) == 1 and loaded == [SegmenterSettings()]
+    session.use(SegmenterSettings(method="panet"))
+    session.segmenter()
+    assert [settings.method for settings in loaded] == ["auto", "panet"]
 
 
 # ---------------------------------------------------------------- teaching

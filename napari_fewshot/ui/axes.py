@@ -98,13 +98,9 @@ class Layout:
         """Every position of the sliders."""
         return iter(np.ndindex(self.stack_shape))
 
-    def take(self, data: Any, position: Sequence[int]) -> npt.NDArray[Any]:
-        """Cut one frame (H, W) or (H, W, channels) out of the whole array; reads no more than that."""
-        part = np.asarray(data[self._selection(position, len(self.shape))])
-        if self.channel_axis is None:
-            return part
-        channels_at = sum(axis < self.channel_axis for axis in self.plane)
-        return np.moveaxis(part, channels_at, -1)
+    def take(self, data: Any, position: Sequence[int]) -> "LazyFrame":
+        """Point at one frame (H, W) or (H, W, channels) of the whole array; nothing is read before it is indexed."""
+        return LazyFrame(self, data, tuple(int(place) for place in position))
 
     # ---------------------------------------------------------------- labels
     @property
@@ -146,7 +142,7 @@ class Layout:
         if labels_ndim == len(self.spatial):
             return (*position, slice(None), slice(None))
         if labels_ndim == self.ndim:
-            return self._selection(position, self.ndim, channel=0)
+            return tuple(self.selection(position, self.ndim, channel=0))
         raise MaskError(f"the labels have {labels_ndim} axes but their image has {self.ndim}; paint on the same slice")
 
     def stack_of(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -156,13 +152,60 @@ class Layout:
         stack: npt.NDArray[Any] = np.moveaxis(labels, self.channel_axis, 0)[0]
         return stack
 
-    def _selection(self, position: Sequence[int], ndim: int, channel: int | None = None) -> tuple[int | slice, ...]:
+    def selection(self, position: Sequence[int], ndim: int, channel: int | None = None) -> list[int | slice]:
+        """Index of one frame in an array of this layout with that many axes, channels and colours included."""
         selection: list[int | slice] = [slice(None)] * ndim
         for axis, place in zip(self.sliders, position, strict=True):
             selection[axis] = int(place)
         if channel is not None and self.channel_axis is not None:
             selection[self.channel_axis] = channel
-        return tuple(selection)
+        return selection
+
+
+@dataclass(frozen=True, eq=False)
+class LazyFrame:
+    """One frame of a larger array, be that in memory or lazy (dask, zarr, ...): reads what it is indexed with.
+
+    Parameters
+    ----------
+    layout
+        How the array falls into frames.
+    data
+        The array; only indexed with whole numbers and slices, which all kinds understand.
+    position
+        Of the sliders.
+
+    Examples
+    --------
+    >>> frame = LazyFrame(Layout((5, 2, 64, 48), channel_axis=1), np.zeros((5, 2, 64, 48)), (3,))
+    >>> frame.shape, frame[:16, :8].shape
+    ((64, 48, 2), (16, 8, 2))
+    """
+
+    layout: Layout
+    data: Any
+    position: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W) or (H, W, channels)."""
+        return self.layout.frame_shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the values."""
+        return np.dtype(self.data.dtype)
+
+    def __getitem__(self, region: tuple[slice, slice]) -> npt.NDArray[Any]:
+        """Read rows and columns, with all channels."""
+        index = self.layout.selection(self.position, len(self.layout.shape))
+        for axis, part in zip(self.layout.plane, region, strict=True):
+            index[axis] = part
+        pixels = np.asarray(self.data[tuple(index)])
+        channel_axis = self.layout.channel_axis
+        if channel_axis is None:
+            return pixels
+        return np.moveaxis(pixels, sum(axis < channel_axis for axis in self.layout.plane), -1)
 
 
 def guess_channel_axis(axis_labels: Sequence[str], rgb: bool) -> int | None:

@@ -1,5 +1,6 @@
 """What happens when a person presses something: between the session and the window, knowing neither Qt nor napari."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ Unpainted = Literal["automatic", "background", "unknown"]
 """What unpainted pixels of a taught slice mean."""
 
 LARGEST_ID = PAINTED_BACKGROUND - 1
+_COPIED_BYTES = 64 << 20
 _REDRAW_SECONDS = 0.1  # at most this often while results stream in
 
 _P = ParamSpec("_P")
@@ -466,7 +468,7 @@ class Controller:
         if gone:
             self.session.remove_frames(gone)
             self._layers.clear_proposals(gone)
-        self.session.add_frames(frame for key, frame in wanted.items() if key not in known)
+        self.session.add_frames(wanted.values())  # known ones too: their image may have another size now
         self._last_shown = self._shown_or_none()
 
     def _ensure_labels(self, uid: str) -> None:
@@ -529,9 +531,16 @@ class Controller:
         return painted
 
     def _read_frame(self, key: FrameKey) -> Frame:
-        """The frame with its pixels as they are now, so that it outlives its layer."""
+        """The frame in a form that outlives its layer.
+
+        A copy of the pixels as they are now. A frame too large for that keeps hold of the array that it is read from
+        instead: it outlives the layer as well, but changes with whoever changes the array.
+        """
         frame = self.session.frame(key)
-        return Frame(key, np.array(frame.read()), frame.spacing)
+        pixels = frame.open()
+        if math.prod(pixels.shape) * pixels.dtype.itemsize <= _COPIED_BYTES:
+            return Frame(key, np.array(frame.read()), frame.spacing)
+        return Frame(key, frame.image() if callable(frame.image) else frame.image, frame.spacing)
 
     def _shown(self) -> FrameKey:
         key = self._layers.shown()

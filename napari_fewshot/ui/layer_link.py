@@ -17,7 +17,7 @@ from napari_fewshot.errors import ImageError, MaskError
 from napari_fewshot.frames import Frame, FrameKey
 from napari_fewshot.frames import Labels as LabelMap
 from napari_fewshot.support import LabelClass
-from napari_fewshot.ui.axes import Layout, guess_channel_axis
+from napari_fewshot.ui.axes import Layout, LazyFrame, guess_channel_axis
 from napari_fewshot.ui.layer_geometry import geometry_like, units_of, world_to_layer_units
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportStack
 from napari_fewshot.ui.state import ImageChoice
@@ -54,7 +54,7 @@ class _Linked:
 
 
 class LayerSlice:
-    """Reads one frame of an image layer at the moment it is asked for; holds no pixels and no layer."""
+    """Finds one frame of an image layer at the moment it is asked for; holds no pixels and no layer."""
 
     def __init__(self, linked: _Linked, position: tuple[int, ...]) -> None:
         self._linked, self._position, self._name = ref(linked), position, linked.image.name
@@ -64,8 +64,8 @@ class LayerSlice:
         """(H, W) or (H, W, channels)."""
         return self._existing().layout.frame_shape
 
-    def __call__(self) -> npt.NDArray[Any]:
-        """Read the pixels."""
+    def __call__(self) -> LazyFrame:
+        """Get at the pixels, which are read region by region; of a multiscale layer those at full resolution."""
         linked = self._existing()
         return linked.layout.take(linked.data, self._position)
 
@@ -221,6 +221,7 @@ class LayerLink:
         linked.labels = self._adoptable(linked)
         if linked.labels is not None:
             self._free_labels.pop(str(linked.labels.name), None)
+            linked.labels.metadata[_ROLE] = "labels"  # 254 is painted background from now on
             self._colour(linked.labels)
             self._watch_painting(linked.labels)
             return False

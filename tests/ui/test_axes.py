@@ -36,7 +36,8 @@ def test_a_frame_is_cut_out_with_its_channels_last(
     assert layout.stack_shape == sliders and layout.frame_shape == frame_shape
     positions = list(layout.positions())
     assert len(positions) == np.prod(sliders, dtype=int)
-    frames = [layout.take(data, position) for position in positions]
+    whole = (slice(None), slice(None))
+    frames = [layout.take(data, position)[whole] for position in positions]
     assert all(frame.shape == frame_shape for frame in frames)
     assert len(np.unique(np.concatenate([frame.ravel() for frame in frames]))) == data.size, "every pixel once"
 
