@@ -13,7 +13,7 @@ from napari_fewshot.models.blocks.pooling import masked_pool
 from napari_fewshot.models.blocks.quality import expected_iou
 from napari_fewshot.models.blocks.resampling import merge_levels, sample, to_cells, upsample
 from napari_fewshot.models.blocks.similarity import cosine_map
-from napari_fewshot.models.blocks.standardise import standardise
+from napari_fewshot.models.blocks.standardise import feature_statistics, standardisation
 
 LEVELS = [Level(1), Level(2), Level(8), Level(2, "corner"), Level(8, "corner")]
 
@@ -173,7 +173,8 @@ def test_standardising_reduces_gain_and_offset_and_ignores_padding() -> None:
     features = noise(3, 8, 8)
 
     def standardised(f: Tensor) -> Tensor:
-        return standardise(FeaturePyramid({level: f}, (32, 32))).features[level]
+        scale, shift = standardisation(FeaturePyramid({level: f}, (32, 32)), level)
+        return scale[:, None, None] * f + shift[:, None, None]
 
     wide = torch.cat([features, torch.full((3, 8, 2), 1e6, dtype=torch.float64)], 2)
     torch.testing.assert_close(standardised(wide)[..., :8], standardised(features))
@@ -184,5 +185,30 @@ def test_standardising_reduces_gain_and_offset_and_ignores_padding() -> None:
 
 def test_standardising_does_not_turn_a_flat_feature_into_noise() -> None:
     flat = 1 + 1e-5 * noise(1, 8, 8)
-    out = standardise(FeaturePyramid({Level(4): flat}, (32, 32))).features[Level(4)]
-    assert out.std().item() < 1e-4 / 0.08
+    scale, _ = standardisation(FeaturePyramid({Level(4): flat}, (32, 32)), Level(4))
+    assert (scale * flat.std()).item() < 1e-4 / 0.08
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7), (2, 700, 800), (5, 1, 1)])
+def test_statistics_are_mean_and_deviation_of_every_feature(shape: tuple[int, int, int]) -> None:
+    features = (3 * noise(*shape) + 5).half()
+    before = features.clone()
+    mean, deviation = feature_statistics(features)
+    torch.testing.assert_close(mean.double(), features.double().flatten(1).mean(1), atol=1e-5, rtol=1e-5)
+    expected = features.double().flatten(1).std(1, correction=0)
+    torch.testing.assert_close(deviation.double(), expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(features, before)
+
+
+@pytest.mark.parametrize("level", [Level(1), Level(4), Level(4, "corner")])
+def test_what_is_done_to_cells_before_sampling_is_done_to_few_and_changes_nothing_else(level: Level) -> None:
+    features, seen = noise(3, 32 // level.stride, 40 // level.stride).float(), []
+    ys, xs = torch.tensor([0, 1, 30, 31, 1]), torch.tensor([0, 2, 39, 38, 2])
+
+    def squared(cells: Tensor) -> Tensor:
+        seen.append(cells.shape[1])
+        return torch.cat([cells, cells.square()])
+
+    expected = upsample(torch.cat([features, features.square()]), level, (32, 40))[:, ys, xs].T
+    torch.testing.assert_close(sample(features, level, ys, xs, squared), expected, atol=1e-6, rtol=1e-6)
+    assert sum(seen) <= 4 * len(ys)

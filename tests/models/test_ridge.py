@@ -7,7 +7,7 @@ from torch import Tensor
 from napari_fewshot.models.backbones.base import FeaturePyramid, Level
 from napari_fewshot.models.blocks.random_features import RandomFeatures
 from napari_fewshot.models.blocks.resampling import upsample
-from napari_fewshot.models.blocks.standardise import standardise
+from napari_fewshot.models.blocks.standardise import standardisation
 from napari_fewshot.models.methods.base import SupportFeatures
 from napari_fewshot.models.methods.ridge import Ridge
 
@@ -31,7 +31,9 @@ def shot(seed: int, painted: Tensor | None = None) -> SupportFeatures:
 def design(pyramid: FeaturePyramid, lift: RandomFeatures | None = None) -> Tensor:
     """(H W, D) float64 with everything at full resolution."""
     parts = []
-    for level, f in standardise(pyramid).features.items():
+    for level, f in pyramid.features.items():
+        scale, shift = standardisation(pyramid, level)
+        f = scale[:, None, None] * f + shift[:, None, None]
         lifted = f if lift is None else torch.cat([f, lift(f.flatten(1)).view(-1, *f.shape[1:])])
         parts.append(upsample(lifted, level, SIZE).flatten(1).T)
     return torch.cat([*parts, torch.ones(len(parts[0]), 1)], 1).double()

@@ -28,10 +28,11 @@ class RandomFeatures:
 
     def __call__(self, cells: Tensor) -> Tensor:
         """Lift (D, N) to (width, N)."""
-        projection, offset = self._draw(len(cells), cells.device)
+        projection, offset = self.draw(len(cells), cells.device)
         return torch.addmm(offset[:, None], projection, cells).relu_()
 
-    def _draw(self, inputs: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def draw(self, inputs: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return R^T (width, inputs) and b (width,)."""
         key = (inputs, device)
         if key not in self._drawn:
             generator = torch.Generator().manual_seed(self.seed)

@@ -1,5 +1,7 @@
 """Between the cells of a level and the pixels of its image, without shifting either (methods' hazard 8)."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -38,28 +40,39 @@ def upsample(maps: Tensor, level: Level, size: tuple[int, int]) -> Tensor:
     return maps[:, :height, :width]
 
 
-def sample(maps: Tensor, level: Level, ys: Tensor, xs: Tensor) -> Tensor:
+def sample(
+    maps: Tensor, level: Level, ys: Tensor, xs: Tensor, per_cell: Callable[[Tensor], Tensor] = lambda cells: cells
+) -> Tensor:
     """Interpolate maps of a level at some pixels only: ``upsample(maps)[:, ys, xs].T``.
 
     Parameters
     ----------
     maps
         (C, h, w) on the cells of ``level``.
+    level
+        Where those cells lie.
     ys, xs
         (N,) pixel coordinates.
+    per_cell
+        Done to cells (C, n) -> (D, n) before they are interpolated, and only to those that are needed.
 
     Returns
     -------
     Tensor
-        (N, C).
+        (N, C), or (N, D).
     """
     y0, y1, wy = _neighbours(ys, maps.shape[-2], level)
     x0, x1, wx = _neighbours(xs, maps.shape[-1], level)
+    cells = maps.flatten(1)
     if level.stride == 1:
-        return maps[:, y0, x0].T.contiguous()
-    top = torch.lerp(maps[:, y0, x0], maps[:, y0, x1], wx)
-    bottom = torch.lerp(maps[:, y1, x0], maps[:, y1, x1], wx)
-    return torch.lerp(top, bottom, wy).T.contiguous()
+        return per_cell(cells.index_select(1, y0 * maps.shape[-1] + x0)).T.contiguous()
+    corners = torch.stack([y * maps.shape[-1] + x for y in (y0, y1) for x in (x0, x1)])  # (4, N)
+    needed, at = corners.unique(return_inverse=True)
+    values = per_cell(cells.index_select(1, needed)).T.contiguous()  # (n, D)
+    above_left, above_right, below_left, below_right = (values.index_select(0, i) for i in at)  # (N, D) each
+    above = torch.lerp(above_left, above_right, wx[:, None])
+    below = torch.lerp(below_left, below_right, wx[:, None])
+    return torch.lerp(above, below, wy[:, None])
 
 
 def to_cells(pixels: Tensor, level: Level, cells: tuple[int, int]) -> Tensor:

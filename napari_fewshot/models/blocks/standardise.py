@@ -5,7 +5,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from napari_fewshot.models.backbones.base import FeaturePyramid, Statistics
+from napari_fewshot.models.backbones.base import FeaturePyramid, Level, Statistics
 
 _OWN: Final = 0.75
 """How much an image is judged by its own statistics; the rest is what backbones give on typical images (0 and 1)."""
@@ -13,9 +13,12 @@ _OWN: Final = 0.75
 _FLOOR: Final = 0.08
 """Added to standard deviations, so that features which hardly vary on an image are not blown up into noise."""
 
+_VALUES: Final = 1 << 18
+"""Values that statistics are made of at once: few enough to stay in the cache of a processor."""
 
-def standardise(pyramid: FeaturePyramid) -> FeaturePyramid:
-    """Bring every feature close to mean 0 and standard deviation 1 over its own image.
+
+def standardisation(pyramid: FeaturePyramid, level: Level) -> tuple[Tensor, Tensor]:
+    """Return what brings every feature close to mean 0 and standard deviation 1 over its own image.
 
     Statistics of the image alone (not of what was taught) align images of different brightness, stain and
     contrast with each other, need no label, and leave what was learnt from one shot independent of all others.
@@ -24,22 +27,23 @@ def standardise(pyramid: FeaturePyramid) -> FeaturePyramid:
 
     Returns
     -------
-    FeaturePyramid
-        New features in single precision; the given ones are not changed.
+    scale, shift : Tensor
+        (C,) each, in single precision: f becomes ``scale * f + shift``. As this is affine, a linear map of it can take
+        it in (W (scale * f + shift) = (W scale) f + W shift), and f itself needs no change.
     """
-    features = {}
-    for level, f in pyramid.features.items():
-        known = pyramid.statistics
-        mean, deviation = feature_statistics(pyramid.seen(level)) if known is None else known[level]
-        scale = (deviation + _FLOOR) ** -_OWN
-        features[level] = (f.to(mean.dtype) - _OWN * mean[:, None, None]).mul_(scale[:, None, None])
-    return FeaturePyramid(features, pyramid.size, pyramid.statistics)
+    known = pyramid.statistics
+    mean, deviation = feature_statistics(pyramid.seen(level)) if known is None else known[level]
+    scale = (deviation + _FLOOR) ** -_OWN
+    return scale, -_OWN * scale * mean
 
 
 def feature_statistics(features: Tensor) -> Statistics:
     """Mean and standard deviation (C,) of (C, ...), at least in single precision."""
-    flat = features.flatten(1)
-    if flat.dtype == torch.float16:
-        flat = flat.float()
-    deviation, mean = torch.std_mean(flat, 1, correction=0)
-    return mean, deviation
+    precision = torch.promote_types(features.dtype, torch.float32)
+    parts = []
+    for group in features.split(max(1, _VALUES // features[0].numel())):
+        values = group.flatten(1).to(precision)
+        mean = values.mean(1, keepdim=True)
+        parts.append((mean[:, 0], (values - mean).square_().mean(1).sqrt()))
+    means, deviations = zip(*parts, strict=True)
+    return torch.cat(means), torch.cat(deviations)

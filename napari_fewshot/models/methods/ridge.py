@@ -10,6 +10,7 @@ With a *lift*, the features of every level are joined by random features of them
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import torch
@@ -19,14 +20,19 @@ from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
 from napari_fewshot.models.blocks.pixels import choose_pixels
 from napari_fewshot.models.blocks.random_features import RandomFeatures
 from napari_fewshot.models.blocks.resampling import sample, upsample
-from napari_fewshot.models.blocks.standardise import standardise
+from napari_fewshot.models.blocks.standardise import standardisation
 from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState, SupportFeatures, with_background
 
 _PIXELS_PER_LABEL: Final = 4000
 """Pixels looked at per label and shot; more change little and cost time."""
 
-_CHUNK: Final = 1 << 15
-"""Cells whose random features are held at once."""
+_CHUNK: Final = {"cpu": 1 << 12}
+"""Cells whose random features are held at once, by kind of device: few enough to stay in the cache of a processor."""
+
+_CHUNK_ELSEWHERE: Final = 1 << 18
+
+_BLOCK: Final = 256
+"""Columns of x^T x that are computed at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +117,12 @@ class Ridge(AdditiveMethod[ShotMoments, RidgeWeights]):
         """Sum up the pixels of every label of a shot."""
         moments: dict[int, Moments] = {}
         for pyramid, labels in shot.parts():
-            lifted = {level: self._lifted_map(f) for level, f in standardise(pyramid).features.items()}
+            lifts = {level: partial(self._lifted, *standardisation(pyramid, level)) for level in pyramid.levels}
             for value, (ys, xs) in choose_pixels(labels, _PIXELS_PER_LABEL).items():
-                x = torch.cat([sample(f, level, ys, xs) for level, f in lifted.items()], 1)
-                x = torch.cat([x, torch.ones_like(x[:, :1])], 1)  # (N, D)
+                parts = [sample(f, level, ys, xs, lifts[level]) for level, f in pyramid.features.items()]
+                x = torch.cat([*parts, torch.ones_like(parts[0][:, :1])], 1)  # (N, D)
                 area = int((labels == value).sum()) if shot.is_dense else 0
-                part = Moments(len(x), area, x.double().sum(0), x.T @ x)
+                part = Moments(len(x), area, x.double().sum(0), _gram(x))
                 moments[value] = moments[value] + part if value in moments else part
         return moments
 
@@ -142,27 +148,46 @@ class Ridge(AdditiveMethod[ShotMoments, RidgeWeights]):
         weights = state.solution.weights
         scores = weights[-1][:, None, None]
         at = 0
-        for level, features in standardise(query).features.items():
+        for level, features in query.features.items():
             width = len(features) + (0 if self.lift is None else self.lift.width)
-            part = weights[at : at + width].T  # (1 + C, D of this level)
+            mixed = self._mixed(features, *standardisation(query, level), weights[at : at + width].T)
+            scores = scores + upsample(mixed, level, query.size)
             at += width
-            mixed = torch.cat([part @ self._lifted(cells) for cells in _chunks(features)], 1)
-            scores = scores + upsample(mixed.view(-1, *features.shape[1:]), level, query.size)
         return (self.sharpness * scores + state.solution.offset[:, None, None]).softmax(0)
 
-    def _lifted_map(self, features: Tensor) -> Tensor:
-        """Features of a level with their random features: (D, h, w) -> (D + width, h, w)."""
-        return torch.cat([self._lifted(cells) for cells in _chunks(features)], 1).view(-1, *features.shape[1:])
+    def _lifted(self, scale: Tensor, shift: Tensor, cells: Tensor) -> Tensor:
+        """Standardised features of some cells of a level (C, N), with their random features (C + width, N)."""
+        standard = torch.addcmul(shift[:, None], cells.to(scale.dtype), scale[:, None])
+        return standard if self.lift is None else torch.cat([standard, self.lift(standard)])
 
-    def _lifted(self, cells: Tensor) -> Tensor:
-        """Features of some cells of one level (D, N), with their random features (D + width, N)."""
-        return cells if self.lift is None else torch.cat([cells, self.lift(cells)])
+    def _mixed(self, features: Tensor, scale: Tensor, shift: Tensor, weights: Tensor) -> Tensor:
+        """Compute ``weights @ lifted`` of a whole level (C, h, w): (1 + C, h, w), part by part.
+
+        What is linear in the features, W and the projection of the random features, is done to them in one product,
+        and takes standardisation in, so that features are gone through once.
+        """
+        direct, bent = weights[:, : len(features)], weights[:, len(features) :]
+        first, offset = direct, torch.zeros_like(direct[:, 0])
+        if self.lift is not None:
+            projection, thresholds = self.lift.draw(len(features), features.device)
+            first, offset = torch.cat([projection, direct]), torch.cat([thresholds, offset])
+        first, offset = first * scale, offset + first @ shift
+        mixed = []
+        for cells in features.flatten(1).split(_CHUNK.get(features.device.type, _CHUNK_ELSEWHERE), 1):
+            products = torch.addmm(offset[:, None], first, cells.to(scale.dtype))  # (width + 1 + C, N)
+            lifted, scores = products[: -len(direct)], products[-len(direct) :]
+            mixed.append(torch.addmm(scores, bent, lifted.relu_()))
+        return torch.cat(mixed, 1).view(-1, *features.shape[1:])
 
 
-def _chunks(features: Tensor) -> tuple[Tensor, ...]:
-    """Cut (C, h, w) into (C, N) of bounded N."""
-    chunks: tuple[Tensor, ...] = features.flatten(1).split(_CHUNK, 1)
-    return chunks
+def _gram(x: Tensor) -> Tensor:
+    """Compute x^T x of (N, D); it is symmetric, so the blocks below the diagonal are copied from those above."""
+    products = x.new_empty((x.shape[1], x.shape[1]))
+    for start in range(0, x.shape[1], _BLOCK):
+        end = start + _BLOCK
+        products[start:end, start:] = x[:, start:end].T @ x[:, start:]
+        products[end:, start:end] = products[start:end, end:].T
+    return products
 
 
 def _log_shares(pooled: Sequence[Sequence[Moments]]) -> Tensor:
