@@ -153,7 +153,20 @@ def test_trunks_make_the_levels_that_they_announce(name: str) -> None:
         with torch.inference_mode():
             whole = net.layer2(net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(x))))))
         mean, std = trunk._mean, trunk._std
-        torch.testing.assert_close(trunk(x[0] * std + mean)[Level(8, "corner")], whole[0], atol=1e-4, rtol=1e-4)
+        level = Level(8, "corner")
+        scaled = trunk._scales[trunk.levels.index(level)] * whole[0]
+        torch.testing.assert_close(trunk(x[0] * std + mean)[level], scaled, atol=1e-4, rtol=1e-4)
+
+
+def test_real_features_of_every_backbone_have_about_unit_size(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from skimage import data
+
+    monkeypatch.setenv(FOLDER_VARIABLE, str(shared_data / "weights"))
+    for backbone in (ScaleSpace(), TorchvisionTrunk("resnet18")):
+        for features in FeatureExtractor(backbone)(data.camera()).features.values():
+            assert 0.4 < features.float().flatten(1).std(1).mean().item() < 2.5
 
 
 def test_any_number_of_channels_becomes_three() -> None:

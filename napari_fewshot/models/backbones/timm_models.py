@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from inspect import getmodule, signature
-from itertools import accumulate
 from typing import Any, Final
 
 import torch
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from napari_fewshot.errors import SettingsError, WeightsError
 from napari_fewshot.models.backbones.base import Level
+from napari_fewshot.models.backbones.probing import typical_picture, unit_scale
 from napari_fewshot.models.backbones.rgb import three_channels
 from napari_fewshot.models.registry import TIMM_PREFIX
 from napari_fewshot.models.weights import WeightsSource, fingerprint, obtain
@@ -142,7 +142,7 @@ class TimmTrunk:
         for grain in dict.fromkeys((coarsest, math.lcm(coarsest, total_stride), math.lcm(coarsest, native_size))):
             self._grain = grain
             rows = _odd_multiple(128, grain)
-            picture = _picture(rows, _odd_multiple(max(192, rows + 1), grain))
+            picture = typical_picture(rows, _odd_multiple(max(192, rows + 1), grain))
             try:
                 with torch.inference_mode(), _Watch(self._net) as watch:
                     features = self._forward(picture)
@@ -150,10 +150,7 @@ class TimmTrunk:
             except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
                 reason = reason or str(error).strip().partition("\n")[0]
                 continue
-            # Three digits: the last bits differ between computers.
-            self._scales = [
-                float(f"{1 / max(1e-6, f.std((2, 3)).square().mean().sqrt().item()):.3g}") for f in features
-            ]
+            self._scales = [unit_scale(f[0]) for f in features]
             strides = sorted(set(self._strides))
             self.levels = tuple(Level(s, watch.alignment(picture.shape[-2], s, strides)) for s in strides)
             return
@@ -401,15 +398,3 @@ def _odd_multiple(side: int, grain: int) -> int:
     """The least odd multiple of a grain from a side on: what a network takes of that size, it takes of any multiple."""
     times = -(-side // grain)
     return (times + 1 - times % 2) * grain
-
-
-def _picture(height: int, width: int) -> Tensor:
-    """A gray picture (1, H, W) in [0, 1] with structures of all sizes, as natural ones have them; always the same."""
-    generator = torch.Generator().manual_seed(0)
-    sizes = list(accumulate([2] * 7, lambda a, _: a * 2))  # 2, 4 ... 128
-    layers = [
-        F.interpolate(torch.rand(1, 1, n, n, generator=generator), (height, width), mode="bicubic")[0] / n**0.5
-        for n in sizes
-    ]
-    total = torch.stack(layers).sum(0)
-    return (total - total.min()) / (total.max() - total.min())

@@ -12,6 +12,7 @@ from torchvision.models import WeightsEnum
 
 from napari_fewshot.errors import WeightsError
 from napari_fewshot.models.backbones.base import Alignment, Level
+from napari_fewshot.models.backbones.probing import typical_picture, unit_scale
 from napari_fewshot.models.backbones.rgb import three_channels
 from napari_fewshot.models.registry import backbone_card
 from napari_fewshot.models.weights import WeightsSource, fingerprint, obtain
@@ -103,7 +104,8 @@ class TorchvisionTrunk:
     """The convolutional part of a network trained on ImageNet.
 
     Gray images go in as three equal channels; images of another number of channels as three averages over
-    neighbouring groups of channels (two channels: first, second, mean).
+    neighbouring groups of channels (two channels: first, second, mean). Every level is multiplied by one number, so
+    that its features have about unit standard deviation.
 
     Parameters
     ----------
@@ -127,10 +129,13 @@ class TorchvisionTrunk:
         _load(net, tensors, name, trunk.unused)
         self.levels = tuple(Level(stride, trunk.alignment) for stride in trunk.strides)
         self.matching_strides = trunk.matching
-        self.key = f"{name}-{fingerprint(tensors)}"
+        self.key = f"{name}-{fingerprint(tensors)}-1"
         self._stages = nn.ModuleList(trunk.stages(net)).eval().requires_grad_(False)
         self._mean = torch.tensor(_MEAN)[:, None, None]
         self._std = torch.tensor(_STD)[:, None, None]
+        self._scales = [1.0] * len(self.levels)
+        with torch.inference_mode():
+            self._scales = [unit_scale(f) for f in self(typical_picture(192, 256)).values()]
 
     def to(self, device: str) -> "TorchvisionTrunk":
         """Move the network, in place."""
@@ -142,9 +147,9 @@ class TorchvisionTrunk:
         """Compute features; see `Backbone`."""
         x = ((three_channels(image) - self._mean) / self._std)[None]
         features = {}
-        for level, stage in zip(self.levels, self._stages, strict=True):
+        for level, stage, scale in zip(self.levels, self._stages, self._scales, strict=True):
             x = stage(x)  # (1, C, H / s, W / s)
-            features[level] = x[0]
+            features[level] = scale * x[0]
         return features
 
 
