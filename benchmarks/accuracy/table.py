@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> None:
     columns = [(name, k) for k in shots for name in results]
     print("| data set | " + " | ".join(f"{name}, {k}" for name, k in columns) + " |")
     print("|---|" + "---|" * len(columns))
-    for dataset in next(iter(results.values()))["sets"]:
+    for dataset in [name for name, row in next(iter(results.values()))["sets"].items() if row]:
         print(
             f"| {dataset} | "
             + " | ".join(cell(results[name]["sets"].get(dataset, {}), k) for name, k in columns)
