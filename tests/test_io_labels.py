@@ -488,3 +488,20 @@ def test_a_real_napari_layer_is_written_and_read_by_napari_again(tmp_path: Path,
     assert micrometres(Path(path)) == pytest.approx(dict(zip("XYZ", scale[::-1], strict=False)))
     ((back, *_),) = pytest.importorskip("napari_builtins.io").napari_get_reader(path)(path)
     np.testing.assert_array_equal(np.asarray(back), layer.data)
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (3, 20, 30)])
+def test_background_painted_in_the_dock_is_zero_in_a_file_that_napari_saves(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    labels = np.zeros(shape, np.uint8)
+    labels[..., :5, :5], labels[..., 5:9, 5:9] = 1, 254
+    for name, metadata in (("dock", {"napari_fewshot": "labels"}), ("other", {}), ("none", None)):
+        path = str(tmp_path / f"{name}.tif")
+        write_layer(path, labels, {"name": name, "metadata": metadata})
+        expected = np.where(labels == 254, 0, labels) if name == "dock" else labels
+        np.testing.assert_array_equal(tifffile.imread(path), expected)
+    attributes = {"name": "dock", "metadata": {"napari_fewshot": "labels"}}
+    write_layers(str(tmp_path / "both.tif"), [(labels, {**attributes, "name": n}, "labels") for n in "ab"])
+    assert tifffile.imread(tmp_path / "both" / "a_labels.tif").max() == 1
+    assert labels.max() == 254, "the layer keeps it"

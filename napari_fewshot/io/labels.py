@@ -31,6 +31,9 @@ _CLASSIC_TIFF_BYTES: Final = 2**32 - 2**25
 _SLAB_BYTES: Final = 2**26  # of a lazy array in memory at once
 _LARGEST_RATIONAL: Final = 2**31  # TIFF keeps resolutions as fractions of 32-bit numbers
 
+_DOCK_KEY: Final = "napari_fewshot"  # in the metadata of label layers that belong to the dock
+_PAINTED_BACKGROUND: Final = 254  # in those layers, where 0 says that nobody painted
+
 _METRES: Final = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "µm": 1e-6, "nm": 1e-9, "Å": 1e-10, "pm": 1e-12, "in": 0.0254}
 _SECONDS: Final = {"h": 3600.0, "min": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6}
 _UNIT_NAMES: Final = {
@@ -114,7 +117,8 @@ def write_layer(path: str, data: LabelArray, attributes: dict[str, Any]) -> list
     data
         The layer's data; of a multiscale layer the full resolution is written.
     attributes
-        The layer's state; ``scale``, ``units`` and ``axis_labels`` are kept in the file.
+        The layer's state; ``scale``, ``units`` and ``axis_labels`` are kept in the file. In a layer of the dock, which
+        has ``napari_fewshot`` in its ``metadata``, painted background becomes 0, as it is in files.
 
     Returns
     -------
@@ -367,6 +371,8 @@ def _write_ome(file: Any, stack: _Stack, dtype: np.dtype[Any], voxel: _Voxel) ->
 # ---------------------------------------------------------------------------- napari layers
 def _write_layer(path: Path, data: LabelArray, attributes: dict[str, Any], *, overwrite: bool) -> Path:
     full = data[0] if attributes.get("multiscale") else data
+    if _DOCK_KEY in (attributes.get("metadata") or {}):
+        full = _WithoutPaintedBackground(full)
     ndim = len(full.shape)
     scale = attributes.get("scale")
     units = attributes.get("units")
@@ -379,6 +385,22 @@ def _write_layer(path: Path, data: LabelArray, attributes: dict[str, Any], *, ov
         axes=_axes_of(attributes.get("axis_labels"), ndim),
         overwrite=overwrite,
     )
+
+
+class _WithoutPaintedBackground:
+    """Labels of the dock, 0 where background was painted; read in slabs like any lazy array."""
+
+    def __init__(self, labels: LabelArray) -> None:
+        self._labels = labels
+        self.shape: tuple[int, ...] = tuple(map(int, labels.shape))
+        self.dtype: np.dtype[Any] = np.dtype(labels.dtype)
+
+    def __getitem__(self, index: Any) -> npt.NDArray[Any]:
+        part = np.asarray(self._labels[index])
+        return np.where(part == _PAINTED_BACKGROUND, part.dtype.type(0), part)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return self[...].astype(dtype or self.dtype, copy=False)
 
 
 def _axes_of(axis_labels: Sequence[str] | None, ndim: int) -> str | None:
