@@ -1,10 +1,6 @@
 """The main job in the real napari window, from a sample to files that are read back."""
 
 import gc
-import os
-import shutil
-import subprocess
-import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -214,22 +210,3 @@ def _use(viewer: Any, dock: Any) -> None:
     dock.controller.accept()
     wait_for_threads(dock)
     assert dock.controller.session.state(("disks", 0)) is FrameState.TAUGHT
-
-
-_OTHER = "offscreen" if os.environ.get("DISPLAY") and os.environ.get("QT_QPA_PLATFORM") != "offscreen" else "xcb"
-
-
-@pytest.mark.skipif("NAPARI_FEWSHOT_OTHER_PLATFORM" in os.environ, reason="no GPU needed: this is that run already")
-@pytest.mark.skipif(sys.platform != "linux", reason="no display server to choose here")
-def test_the_same_on_the_other_platform() -> None:
-    """Offscreen when the tests run on a display, on an invisible display (Xvfb) when they run offscreen."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "not other_platform"]
-    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "COV_CORE_SOURCE")}
-    environment |= {"QT_QPA_PLATFORM": _OTHER, "NAPARI_FEWSHOT_OTHER_PLATFORM": "1"}
-    if _OTHER == "xcb":
-        xvfb = shutil.which("xvfb-run")
-        if xvfb is None:
-            pytest.skip("no display server: Xvfb is not installed")
-        command = [xvfb, "-a", "-s", "-screen 0 1366x768x24", *command]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
-    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
