@@ -31,6 +31,8 @@ class MethodCard:
         Kinds of shot: "dense", "partial", "nothing here".
     home
         ``module:factory`` below ``napari_fewshot.models.methods``; the factory takes the backbone.
+    seconds
+        The same cost as a number, for estimates: per megapixel, on two CPU cores, features not included.
     """
 
     name: str
@@ -41,6 +43,7 @@ class MethodCard:
     paper: str = ""
     year: int = 0
     accepts: tuple[str, ...] = ("dense", "partial", "nothing here")
+    seconds: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,12 @@ class BackboneCard:
     notice
         What a person should know of that licence before the first use; "" where none are needed, or where only the
         library that offers them can tell: ask `licence_notice`.
+    seconds
+        What its features cost, for estimates: per megapixel, on two CPU cores.
+    feature_bytes
+        Size of its features, for estimates: per pixel.
+    per_channel
+        Whether both grow with the number of channels.
     """
 
     name: str
@@ -71,6 +80,9 @@ class BackboneCard:
     home: str
     licence: str = ""
     notice: str = ""
+    seconds: float = 0.5
+    feature_bytes: float = 40.0
+    per_channel: bool = False
 
 
 _METHODS: Final = (
@@ -80,6 +92,7 @@ _METHODS: Final = (
         "The default: what did best over many kinds of images, see docs/benchmarks.md.",
         "about 0.5 s per megapixel on two CPU cores",
         "auto:make",
+        seconds=0.5,
     ),
     MethodCard(
         "ridge",
@@ -108,7 +121,7 @@ TIMM_PREFIX: Final = "timm:"
 """What the names of backbones of the timm library begin with."""
 
 
-def _torchvision(name: str, megabytes: int) -> BackboneCard:
+def _torchvision(name: str, megabytes: int, seconds: float, feature_bytes: float) -> BackboneCard:
     return BackboneCard(
         name,
         f"A network trained on photographs (ImageNet); downloaded once, about {megabytes} MB.",
@@ -116,6 +129,8 @@ def _torchvision(name: str, megabytes: int) -> BackboneCard:
         "torchvision_trunks:make",
         "not stated; trained on ImageNet",
         _IMAGENET_NOTICE.format(name),
+        seconds,
+        feature_bytes,
     )
 
 
@@ -125,11 +140,14 @@ _BACKBONES: Final = (
         "Edges, blobs and texture at ten scales; needs no weights and no download.",
         False,
         "scale_space:make",
+        seconds=0.7,
+        feature_bytes=39.3,
+        per_channel=True,
     ),
-    _torchvision("resnet18", 45),
-    _torchvision("resnet50", 98),
-    _torchvision("mobilenet_v2", 14),
-    _torchvision("vgg16", 528),
+    _torchvision("resnet18", 45, 0.4, 46),
+    _torchvision("resnet50", 98, 1.0, 88),
+    _torchvision("mobilenet_v2", 14, 0.4, 12.75),
+    _torchvision("vgg16", 528, 3.0, 244),
 )
 
 AUTO_BACKBONE: Final = "scale-space"
