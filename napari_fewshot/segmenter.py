@@ -1,5 +1,6 @@
 """The port: what the rest of the package asks of a few-shot segmenter, whoever provides it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Protocol, runtime_checkable
 
@@ -44,6 +45,21 @@ class FewShotSegmenter(Protocol):
         ------
         SupportError
             If there is nothing to learn from.
+        """
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """What a segmenter may offer beside: to do ahead of time what proposing for a frame takes, whatever is taught."""
+
+    def prepare(self, frame: Frame) -> Iterator[None]:
+        """Prepare a frame in small steps, so that whoever asks can rest or give up between any two.
+
+        Raises
+        ------
+        ImageError
+            If the image cannot be used.
         """
         ...
 

@@ -5,7 +5,7 @@ consumed on any thread; its proposals come back through `Session.record`, which 
 something newer has overtaken. The Python API, the command line and the dock all work on a session:
 
 >>> session = Session(segmenter)                                  # doctest: +SKIP
->>> session.add_frames(Frame(("stack", z), s) for z, s in enumerate(stack))   # doctest: +SKIP
+>>> session.add_frames(Frame.of_stack("stack", stack))            # doctest: +SKIP
 >>> session.teach(Shot(session.frame(("stack", 0)), mask))        # doctest: +SKIP
 >>> for proposal in session.propose(): ...                        # doctest: +SKIP
 """
@@ -215,6 +215,10 @@ class Session:
             return FrameState.REJECTED
         return FrameState.TAUGHT if key in self._state.support.keys else FrameState.UNTOUCHED
 
+    def in_order_from(self, first: FrameKey | None) -> list[FrameKey]:
+        """All frames in the order of interest to somebody who looks at one: it, its neighbours in the stack, others."""
+        return sorted(self._frames, key=lambda key: _distance(key, first))
+
     def labels(self, key: FrameKey, *, with_proposals: bool = False) -> Labels | None:
         """Return the decided labels (H, W) of a frame, unknown pixels as background; None where nothing is decided.
 
@@ -337,11 +341,10 @@ class Session:
         decided = self._state.accepted.keys() | {shot.key for shot in self.support if not shot.is_partial}
         if not again:
             decided |= self._state.rejected
-        waiting = [frame for key, frame in self._frames.items() if key not in decided]
         return Run(
             self._generation,
             self.support,
-            tuple(sorted(waiting, key=lambda frame: _distance(frame.key, first))),
+            tuple(self._frames[key] for key in self.in_order_from(first) if key not in decided),
             self.propagation,
             self.segmenter,
             self._state.rejected,

@@ -1,7 +1,7 @@
 """Where real data lies, and which tests may be skipped."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,18 @@ def shared_data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"{NO_DATA}: '{DATA}' is not a folder; name it with NAPARI_FEWSHOT_TEST_DATA")
     return DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the features and the preferences of whoever runs the tests out of them, and those of the tests out of there.
+
+    By environment variables, which programs that tests start inherit.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_FEWSHOT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("NAPARI_FEWSHOT_CONFIG", str(tmp_path_factory.mktemp("config")))
+        yield
 
 
 def _require(report: pytest.TestReport | pytest.CollectReport) -> None:

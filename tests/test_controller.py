@@ -1,7 +1,8 @@
 """What the dock does when something is pressed, without a window."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,20 @@ import tifffile
 
 from napari_fewshot.errors import FewShotError, ImageError
 from napari_fewshot.frames import Frame
+from napari_fewshot.models.cache_settings import CacheSettings, CacheUsage
+from napari_fewshot.proposals import Proposal
+from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import FrameState, Session
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import Action
-from napari_fewshot.ui.controller import Controller, duration, shot_labels
+from napari_fewshot.ui.controller import Controller, shot_labels
+from napari_fewshot.ui.forecast import Forecast, duration
+from napari_fewshot.ui.machine import Room
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportRequest, ExportStack
+from napari_fewshot.ui.preferences import Preferences
 from napari_fewshot.ui.state import DockState, ImageChoice
-from tests.fakes import BrightnessSegmenter
+from napari_fewshot.ui.upkeep import Upkeep
+from tests.fakes import Brightness, BrightnessSegmenter
 
 SIZE = (24, 32)
 
@@ -40,6 +48,12 @@ class FakeView:
         self.unexpected: list[BaseException] = []
         self.request: ExportRequest | None = None
         self.choices: Sequence[ExportChoice] = ()
+        self.questions: list[str] = []
+        self.agrees = True
+
+    def confirm(self, question: str) -> bool:
+        self.questions.append(question)
+        return self.agrees
 
     def show_state(self, state: DockState) -> None:
         self.state = state
@@ -52,6 +66,20 @@ class FakeView:
     def ask_export(self, choices: Sequence[ExportChoice]) -> ExportRequest | None:
         self.choices = choices
         return self.request
+
+
+class FakeSlice:
+    """Knows its shape, is read when it is called."""
+
+    def __init__(self, layers: "FakeLayers", uid: str, z: int) -> None:
+        self._layers, self._uid, self._z = layers, uid, z
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._layers.stacks[self._uid].shape[1:]
+
+    def __call__(self) -> np.ndarray:
+        return self._layers.read(self._uid, self._z)
 
 
 class FakeLayers:
@@ -80,7 +108,7 @@ class FakeLayers:
 
     def frames(self) -> list[Frame]:
         return [
-            Frame((uid, z), lambda uid=uid, z=z: self.read(uid, z))
+            Frame((uid, z), FakeSlice(self, uid, z))
             for uid, stack in self.stacks.items()
             if uid not in self.unchosen
             for z in range(len(stack))
@@ -196,18 +224,66 @@ class FakeRunner:
             pass
 
 
+class FakeFeatures:
+    """Says what it was asked for."""
+
+    def __init__(self) -> None:
+        self.settings = CacheSettings()
+        self.notice = ""
+        self.cleared = 0
+        self.lacks_weights = False
+
+    def limit(self, settings: CacheSettings) -> None:
+        self.settings = settings
+
+    def clear(self) -> None:
+        self.cleared += 1
+
+    def tidy(self) -> CacheUsage:
+        return CacheUsage(0, 0, 0) if self.cleared else CacheUsage(3 << 29, 5 << 30, 7)
+
+    def needs_download(self, settings: SegmenterSettings) -> bool:
+        return self.lacks_weights
+
+
+class PreparingSegmenter(BrightnessSegmenter):
+    """Prepares in two steps, and says what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prepared: list[Any] = []
+
+    def prepare(self, frame: Frame) -> Iterator[None]:
+        yield
+        self.prepared.append(frame.key)
+        yield
+
+
 class Dock:
     """A controller with everything around it faked."""
 
     def __init__(self, **stacks: np.ndarray) -> None:
-        self.segmenter = BrightnessSegmenter()
+        self.segmenter = PreparingSegmenter()
         self.view, self.layers = FakeView(), FakeLayers(**stacks)
-        self.runner, self.exporter = FakeRunner(), FakeRunner()
+        self.runner, self.exporter, self.preparer, self.keeper = (FakeRunner() for _ in range(4))
+        self.features, self.room, self.remembered = FakeFeatures(), Room(16 << 30, 100 << 30), Preferences()
         self.session = Session(self.segmenter, classes=[LabelClass(1, "cell")])
         self.seconds = 0.0
+        forecast = Forecast(lambda limits: self.room)
+        upkeep = Upkeep(self.session, forecast, self.features, self.preparer, self.keeper, Preferences(), self.remember)
         self.controller = Controller(
-            self.session, self.view, self.layers, self.runner, self.exporter, clock=lambda: self.seconds
+            self.session,
+            self.view,
+            self.layers,
+            self.runner,
+            self.exporter,
+            forecast,
+            upkeep,
+            clock=lambda: self.seconds,
         )
+
+    def remember(self, preferences: Preferences) -> None:
+        self.remembered = preferences
 
     @property
     def state(self) -> DockState:
@@ -758,3 +834,221 @@ def test_a_full_disk_is_told_about(dock: Dock, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (59.4, "59 s"), (75, "1 min 15 s"), (7300, "2 h 1 min")])
 def test_a_time_span_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+# ------------------------------------------------------------------------------------------- what a run will cost
+def test_the_cost_of_a_run_is_told_before_it_starts_and_measured_while_it_goes_on(dock: Dock) -> None:
+    assert dock.state.estimate.startswith("6 slices of 24 x 32: roughly 1 s, ")
+    assert dock.state.estimate.endswith(" memory, 1 MiB disk") and not dock.state.warning
+    dock.teach_first()
+    assert dock.state.estimate.startswith("5 slices of 24 x 32: roughly"), "a taught slice costs nothing"
+    dock.controller.propose()
+    assert dock.state.estimate == "", "the progress tells"
+    while dock.runner.step():
+        dock.seconds += 20.0
+    assert dock.state.estimate.startswith("5 slices of 24 x 32: about "), "another pass is quicker: features are kept"
+    dock.features.cleared += 1
+    dock.controller.clear_features()
+    assert dock.state.estimate.startswith("5 slices of 24 x 32: about 1 min 40 s")
+
+
+def test_nothing_is_told_where_nothing_is_left_to_propose() -> None:
+    dock = Dock(a=np.stack([picture(0)]))
+    dock.teach_first()
+    assert dock.state.estimate == ""
+
+
+@pytest.mark.parametrize(
+    ("room", "limits", "message"),
+    [
+        (Room(1 << 10, 100 << 30), (1.0, 10.0), "Close other programs"),
+        (Room(None, 1 << 30), (1.0, 10.0), "Free some space"),
+        (Room(None, 100 << 30), (0.0001, 0.0001), "raise the limit for disk space"),
+        (Room(None, 1 << 30), (0.0001, 0.0001), "tick fewer images at a time"),
+        (Room(None, None), (1.0, 10.0), ""),
+    ],
+)
+def test_what_there_is_not_enough_of_is_told_with_what_to_do_and_nothing_is_refused(
+    dock: Dock, room: Room, limits: tuple[float, float], message: str
+) -> None:
+    dock.room = room
+    dock.controller.set_limits(*limits)
+    if message:
+        assert message in dock.state.warning
+    else:
+        assert not dock.state.warning
+    dock.propose_all()
+    assert len(dock.session.review_queue()) == 5
+
+
+# ------------------------------------------------------------------------------------------- kept features
+def test_what_is_kept_is_told_after_a_run(dock: Dock) -> None:
+    assert dock.state.kept == "Kept now: 0 MiB in memory, 0 MiB on disk"
+    dock.propose_all()
+    dock.keeper.finish()
+    assert dock.state.kept == "Kept now: 1.5 GiB in memory, 5.0 GiB on disk"
+
+
+def test_limits_take_effect_and_are_remembered(dock: Dock) -> None:
+    dock.controller.set_limits(2.5, 0.0)
+    assert dock.features.settings == CacheSettings(2.5, 0.0)
+    assert dock.remembered == Preferences(2.5, 0.0)
+    assert dock.keeper.started == 1
+
+
+def test_kept_features_are_removed_only_when_a_person_is_sure(dock: Dock) -> None:
+    dock.view.agrees = False
+    dock.controller.clear_features()
+    assert "Nothing that you painted" in dock.view.questions[0] and not dock.features.cleared
+    dock.view.agrees = True
+    dock.controller.clear_features()
+    dock.keeper.finish()
+    assert dock.features.cleared == 1 and dock.state.kept.startswith("Kept now: 0 MiB")
+
+
+# ------------------------------------------------------------------------------------------- preparing
+def test_images_are_prepared_from_the_first_brush_on_the_shown_one_and_its_neighbours_first(dock: Dock) -> None:
+    dock.show(("a", 2))
+    assert dock.preparer.started == 0, "nobody has begun to work"
+    dock.controller.paint()
+    dock.preparer.finish()
+    assert dock.segmenter.prepared == [("a", 2), ("a", 1), ("a", 3), ("a", 0), ("b", 0), ("b", 1)]
+    dock.show(("b", 0))
+    assert dock.preparer.started == 1, "all is ready"
+
+
+def test_the_slice_that_comes_on_screen_is_prepared_next(dock: Dock) -> None:
+    dock.controller.paint()
+    dock.preparer.step()
+    dock.show(("b", 1))
+    dock.preparer.finish()
+    assert dock.segmenter.prepared[:3] == [("a", 0), ("b", 1), ("b", 0)]
+    assert sorted(dock.segmenter.prepared) == sorted(dock.session.frames), "each once"
+
+
+def test_proposing_stops_preparing_and_what_it_computed_needs_none(dock: Dock) -> None:
+    dock.teach_first()
+    dock.preparer.step()
+    dock.controller.propose()
+    assert dock.preparer.stopped
+    dock.show(("b", 0))
+    assert dock.preparer.stopped, "not while proposals are made"
+    dock.runner.finish()
+    dock.preparer.finish()
+    assert set(dock.segmenter.prepared) <= {("a", 0)}
+
+
+@pytest.mark.parametrize("why", ["unticked", "no room", "no weights"])
+def test_images_are_not_prepared_where_that_is_not_wanted_or_of_no_use(dock: Dock, why: str) -> None:
+    if why == "unticked":
+        dock.controller.set_prepare(False)
+        assert not dock.remembered.prepare
+    elif why == "no room":
+        dock.controller.set_limits(0.0001, 0.0001)
+        assert "more than the limits below allow to keep" in dock.state.not_preparing
+    else:
+        dock.features.lacks_weights = True  # nobody has agreed to a download
+    dock.controller.paint()
+    dock.preparer.finish()
+    assert dock.segmenter.prepared == [] and not dock.state.error
+
+
+def test_unticking_stops_preparing_and_ticking_goes_on(dock: Dock) -> None:
+    dock.controller.paint()
+    dock.preparer.step()
+    dock.controller.set_prepare(False)
+    assert dock.preparer.stopped
+    dock.controller.set_prepare(True)
+    dock.preparer.finish()
+    assert len(dock.segmenter.prepared) == 6
+
+
+def test_an_image_that_cannot_be_used_is_passed_over_while_preparing(dock: Dock) -> None:
+    def prepare(frame: Frame) -> Iterator[None]:
+        dock.segmenter.prepared.append(frame.key)
+        if frame.key == ("a", 1):
+            raise ImageError("it is not there")
+        yield
+
+    dock.segmenter.prepare = prepare  # type: ignore[method-assign]
+    dock.controller.paint()
+    dock.preparer.finish()
+    assert len(dock.segmenter.prepared) == 6 and not dock.state.error and not dock.state.notices
+
+
+def test_a_defect_while_preparing_is_told_and_stops_nothing_else(dock: Dock) -> None:
+    def prepare(frame: Frame) -> Iterator[None]:
+        raise ZeroDivisionError("oops")
+        yield
+
+    dock.segmenter.prepare = prepare  # type: ignore[method-assign]
+    dock.controller.paint()
+    dock.preparer.finish()
+    assert dock.state.notices == ("Images are not prepared in the background: ZeroDivisionError: oops",)
+    dock.propose_all()
+    assert len(dock.session.review_queue()) == 5
+
+
+# ------------------------------------------------------------------------------------------- notices
+def test_notices_of_a_run_are_shown_once_until_they_were_read(dock: Dock) -> None:
+    propose = Brightness.propose
+
+    def noting(concept: Brightness, frame: Frame) -> Proposal:
+        dark = f"all pixels of '{frame.name}' have the same value" if frame.key[0] == "b" else "cuda ran out of memory"
+        return replace(propose(concept, frame), note=dark)
+
+    dock.layers.names["b"] = "dish"
+    dock.features.notice = "the disk is all but full"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Brightness, "propose", noting)
+        dock.propose_all()
+        assert set(dock.state.notices) == {
+            "Cuda ran out of memory",
+            "The disk is all but full",
+            "All pixels of 'dish [0]' have the same value (and 1 more like it)",
+        }
+        dock.controller.dismiss_notices()
+        dock.controller.propose()
+        dock.runner.finish()
+    assert dock.state.notices == ()
+
+
+# ------------------------------------------------------------------------------------------- the correction path
+def test_after_accepting_the_neighbours_come_first_and_the_pass_before_is_overtaken() -> None:
+    dock = Dock(a=np.stack([picture(z) for z in range(7)]), b=np.stack([picture(0)]))
+    dock.propose_all()
+    dock.show(("a", 4))
+    dock.controller.accept()
+    first_pass = (dock.runner.items, dock.runner.receive)
+    for _ in range(3):  # two stages, one proposal
+        dock.runner.step()
+    assert _fresh(dock) == [("a", 3)]
+    dock.show(("a", 3))
+    dock.layers.proposal_stacks["a"][3, 20:, 20:] = 1
+    dock.controller.accept()
+    before = list(first_pass[0])
+    for item in before:
+        first_pass[1](item)
+    assert _fresh(dock) == [], "what the overtaken pass still finds is dropped"
+    order = []
+    while dock.runner.step():
+        order += [key for key in _fresh(dock) if key not in order]
+    assert order == [("a", 2), ("a", 1), ("a", 5), ("a", 6), ("b", 0)]
+    assert dock.segmenter.learnt[-1].keys == (("a", 0), ("a", 4), ("a", 3))
+
+
+def _fresh(dock: Dock) -> list[Any]:
+    """Frames whose open proposal is of the newest pass."""
+    waiting = dock.session.review_queue()
+    return [key for key in waiting if dock.session.proposal(key).generation == dock.session.generation]  # type: ignore[union-attr]
+
+
+def test_after_teaching_a_few_strokes_the_same_slice_comes_first(dock: Dock) -> None:
+    dock.propose_all()
+    dock.show(("b", 0))
+    dock.paint(("b", 0), np.eye(*SIZE))
+    dock.controller.set_unpainted("unknown")
+    dock.controller.teach()
+    for _ in range(3):
+        dock.runner.step()
+    assert _fresh(dock) == [("b", 0)]

@@ -194,7 +194,8 @@ class LazyFrame:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Data type of the values."""
-        return np.dtype(self.data.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.data.dtype)
+        return dtype
 
     def __getitem__(self, region: tuple[slice, slice]) -> npt.NDArray[Any]:
         """Read rows and columns, with all channels."""

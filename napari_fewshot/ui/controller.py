@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from typing import Concatenate, Literal, ParamSpec
 
@@ -18,10 +18,13 @@ from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import FrameState, Run, Session
 from napari_fewshot.support import BACKGROUND, UNLABELLED, LabelClass, Shot, SupportSet
 from napari_fewshot.ui.actions import Action, with_key
+from napari_fewshot.ui.forecast import Forecast, duration, in_words
 from napari_fewshot.ui.jobs import Failed, Finished, Stage, Written, export_job, propose_job
 from napari_fewshot.ui.next_step import Situation, next_step, percent
+from napari_fewshot.ui.notices import Notices
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportStack, Layers, Runner, View
 from napari_fewshot.ui.state import DockState, Progress
+from napari_fewshot.ui.upkeep import Upkeep
 
 Unpainted = Literal["automatic", "background", "unknown"]
 """What unpainted pixels of a taught slice mean."""
@@ -85,6 +88,10 @@ class Controller:
         A thread for proposals.
     exporter
         A thread for writing files.
+    forecast
+        Tells what a run will cost.
+    upkeep
+        Looks after kept features, and prepares images.
     clock
         Seconds, for the time left.
     """
@@ -96,6 +103,8 @@ class Controller:
         layers: Layers,
         runner: Runner,
         exporter: Runner,
+        forecast: Forecast,
+        upkeep: Upkeep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.session = session
@@ -113,6 +122,13 @@ class Controller:
         self._failures: list[FrameFailure] = []
         self._exporting = ""
         self._last_shown: FrameKey | None = None
+        self._forecast, self._upkeep = forecast, upkeep
+        self._notices = Notices()
+        self._prospect: _Prospect | None = None
+        self._is_painting = False
+        session.frame_changed.connect(self._on_change)
+        session.support_changed.connect(self._on_change)
+        upkeep.changed.connect(self._on_upkeep)
         layers.set_classes(session.classes)
         self.layers_changed()
 
@@ -121,6 +137,7 @@ class Controller:
     def layers_changed(self) -> None:
         """Catch up with layers that came, went, or were renamed."""
         self._sync_frames()
+        self._prepare()
         self._refresh()
 
     @_watched
@@ -129,6 +146,8 @@ class Controller:
         left, self._last_shown = self._last_shown, self._shown_or_none()
         if left is not None and left != self._last_shown:
             self._take_corrections(left)
+        if left != self._last_shown:
+            self._prepare()
         self._refresh()
 
     @_watched
@@ -137,6 +156,7 @@ class Controller:
         key = self._shown_or_none()
         if key is not None:
             self._take_corrections(key)
+            self._begin_to_prepare()
         self._refresh()
 
     def brushed(self) -> None:
@@ -150,6 +170,7 @@ class Controller:
         self._take_all_corrections()
         self._layers.choose(uid, chosen)
         self._sync_frames()
+        self._prepare()
 
     @_reported
     def set_channel_axis(self, uid: str, axis: int | None) -> None:
@@ -163,7 +184,10 @@ class Controller:
     @_reported
     def use_settings(self, settings: SegmenterSettings) -> None:
         """Work with another method, backbone or device from the next run on."""
+        self._upkeep.pause()
         self.session.use(settings)
+        self._on_change()
+        self._prepare()
 
     @_reported
     def use_propagation(self, settings: PropagationSettings) -> None:
@@ -184,6 +208,29 @@ class Controller:
     def set_accept_score(self, score: float) -> None:
         """Accept all at or above this score, in [0, 1], when asked."""
         self.accept_score = score
+
+    @_reported
+    def set_limits(self, memory_gib: float, disk_gib: float) -> None:
+        """Keep no more than this of what was computed, in memory and on the disk."""
+        self._on_change()
+        self._upkeep.set_limits(memory_gib, disk_gib)
+        self._prepare()
+
+    @_reported
+    def clear_features(self) -> None:
+        """Give up what was computed, if a person is sure."""
+        if self._view.confirm(
+            "Remove everything that is kept of images in memory and on the disk? Nothing that you painted, taught or "
+            "accepted is lost, but the next proposals take longer."
+        ):
+            self._on_change()
+            self._upkeep.clear()
+
+    @_reported
+    def set_prepare(self, prepare: bool) -> None:
+        """Say whether images are prepared while somebody paints."""
+        self._upkeep.set_prepare(prepare)
+        self._prepare()
 
     # ------------------------------------------------------------------ classes
     @_reported
@@ -218,12 +265,14 @@ class Controller:
         """Take a class, or the painted background, as the brush."""
         self._brush = value
         self._take_brush()
+        self._begin_to_prepare()
 
     # ------------------------------------------------------------------ teaching
     @_reported
     def paint(self) -> None:
         """Take the brush: on the proposal where one is open, on the labels otherwise."""
         self._take_brush()
+        self._begin_to_prepare()
 
     @_reported
     def teach(self) -> None:
@@ -263,6 +312,7 @@ class Controller:
             self._layers.clear_proposals([key])
         self._follow_classes()
         self._refresh_proposals(key)
+        self._prepare()
 
     # ------------------------------------------------------------------ proposing
     @_reported
@@ -278,12 +328,15 @@ class Controller:
     def cancel(self) -> None:
         """Stop proposing."""
         self._end_run()
+        self._upkeep.look()
 
     def _start(self, first: FrameKey | None, *, again: bool) -> None:
         run = self.session.start_run(first, again=again)
         self._end_run()
         if not run.frames:
             return
+        self._upkeep.pause()
+        self._forecast.begin(self.session.settings)
         self._run, self._done, self._failures, self._stage = run, 0, [], "Loading the model ..."
         self._first_result_at = None
         self._runner.start(partial(propose_job, run), partial(self._receive, run), len(run.frames))
@@ -291,6 +344,7 @@ class Controller:
     def _end_run(self) -> None:
         self._run = None
         self._runner.stop()
+        self._on_change()
 
     def _refresh_proposals(self, first: FrameKey | None) -> None:
         """Propose again where a decision made open proposals out of date."""
@@ -326,6 +380,9 @@ class Controller:
         self._done += 1
         if self._first_result_at is None:
             self._first_result_at = self._clock()
+        self._forecast.done(self.session.settings, proposal.key, self._clock())
+        self._notices.add(self._in_words(proposal.note), self._layers.name(proposal.key))
+        self._notices.add(self._upkeep.features.notice)
         self._take_corrections(proposal.key)
         if not self.session.record(run, proposal):
             return False
@@ -336,6 +393,8 @@ class Controller:
     def _finish(self) -> None:
         failures = self._failures
         self._end_run()
+        self._upkeep.look()
+        self._prepare()
         if failures:
             first = self._in_words(failures[0].message)
             count = "" if len(failures) == 1 else f"{len(failures)} slices could not be used. The first: "
@@ -470,6 +529,8 @@ class Controller:
             self._layers.clear_proposals(gone)
         self.session.add_frames(wanted.values())  # known ones too: their image may have another size now
         self._last_shown = self._shown_or_none()
+        self._forecast.follow(self.session.frames)
+        self._on_change()
 
     def _ensure_labels(self, uid: str) -> None:
         """Make the labels layer; one that somebody deleted comes back with what was taught and accepted."""
@@ -584,7 +645,48 @@ class Controller:
     def _class_name(self, class_id: int) -> str:
         return next((c.name for c in self.session.classes if c.id == class_id), f"class {class_id}")
 
+    # ------------------------------------------------------------------ beside the main job
+    def _begin_to_prepare(self) -> None:
+        """Somebody has begun to paint: the time until they press Propose can be used."""
+        if not self._is_painting:
+            self._is_painting = True
+            self._prepare()
+
+    def _prepare(self) -> None:
+        if self._is_painting and self._run is None:
+            self._upkeep.prepare(self._last_shown)
+
+    def _on_upkeep(self) -> None:
+        self._notices.add(self._upkeep.features.notice)
+        self._notices.add(self._upkeep.trouble)
+        if self._run is None:
+            self._on_change()
+        self._refresh()
+
+    def _on_change(self, _: object = None) -> None:
+        """What a run would cost has to be found out anew."""
+        self._prospect = None
+
+    def _prospect_now(self) -> "_Prospect":
+        """What a run would cost, as long as none goes on: then the progress tells."""
+        if self._prospect is None:
+            limits, settings, session = self._upkeep.features.settings, self.session.settings, self.session
+            decided = (FrameState.TAUGHT, FrameState.ACCEPTED)
+            keys = [key for key in session.frames if session.state(key) not in decided]
+            cost = self._forecast.estimate(settings, limits, keys, max(1, len(session.classes)))
+            self._prospect = _Prospect(
+                "" if cost is None else in_words(cost),
+                "" if cost is None else self._forecast.warning(cost, limits, self._upkeep.usage),
+                self._upkeep.not_preparing if self._upkeep.preferences.prepare else "",
+            )
+        return self._prospect
+
     # ------------------------------------------------------------------ telling
+    def dismiss_notices(self) -> None:
+        """The person has read them."""
+        self._notices.dismiss()
+        self._refresh()
+
     def dismiss_error(self) -> None:
         """The person has read it."""
         self._error = ""
@@ -647,6 +749,7 @@ class Controller:
                 situation, undecided=any(self.session.state(k) in open_states for k in self.session.frames)
             )
         above = len(self.session.above(self.accept_score))
+        prospect = _Prospect() if self._run is not None else self._prospect_now()
         return DockState(
             next_step=next_step(situation),
             error=self._error,
@@ -658,6 +761,11 @@ class Controller:
             enabled=self._enabled(situation, support, above),
             correcting=waiting is not None,
             progress=self._progress(),
+            estimate=prospect.estimate,
+            warning=prospect.warning,
+            notices=self._notices.lines(),
+            kept=self._upkeep.kept,
+            not_preparing=prospect.not_preparing,
         )
 
     def _enabled(self, now: Situation, support: SupportSet, above: int) -> frozenset[Action]:
@@ -689,6 +797,15 @@ class Controller:
         return Progress(self._done, total, text)
 
 
+@dataclass(frozen=True)
+class _Prospect:
+    """What a run would cost, in words."""
+
+    estimate: str = ""
+    warning: str = ""
+    not_preparing: str = ""
+
+
 def shot_labels(painted: Labels, unpainted: Unpainted) -> Labels:
     """Turn a slice of a labels layer into the labels of a shot.
 
@@ -703,20 +820,6 @@ def shot_labels(painted: Labels, unpainted: Unpainted) -> Labels:
     unknown = unpainted == "unknown" or (unpainted == "automatic" and bool(background.any()))
     labels = np.where(painted == 0, UNLABELLED if unknown else BACKGROUND, painted)
     return np.where(background, BACKGROUND, labels).astype(np.int32)
-
-
-def duration(seconds: float) -> str:
-    """Say a time span as a person would.
-
-    >>> duration(12.4), duration(75), duration(7300)
-    ('12 s', '1 min 15 s', '2 h 1 min')
-    """
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _slice_line(now: Situation, note: str) -> str:

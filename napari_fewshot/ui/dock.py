@@ -7,20 +7,25 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import notification_manager, show_error, show_info
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QDialog, QMainWindow, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QMainWindow, QMessageBox, QVBoxLayout, QWidget
 
-from napari_fewshot.models import list_backbones, list_segmenters
+from napari_fewshot.models import licence_notice, list_backbones, list_segmenters
 from napari_fewshot.session import Session
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import KEYS, Action
 from napari_fewshot.ui.controller import Controller
 from napari_fewshot.ui.export_dialog import ExportDialog
+from napari_fewshot.ui.feature_store import FeatureStore
+from napari_fewshot.ui.forecast import Forecast
 from napari_fewshot.ui.layer_link import BACKGROUND_COLOUR, LayerLink
+from napari_fewshot.ui.machine import room
 from napari_fewshot.ui.panel import FewShotPanel
 from napari_fewshot.ui.ports import ExportChoice, ExportRequest
+from napari_fewshot.ui.preferences import read_preferences, write_preferences
 from napari_fewshot.ui.runner import ThreadRunner
 from napari_fewshot.ui.settings_form import Option
 from napari_fewshot.ui.state import DockState
+from napari_fewshot.ui.upkeep import Upkeep
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -46,26 +51,29 @@ class FewShotDock(QWidget):
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer", session: Session | None = None) -> None:
         super().__init__()
-        self.panel = FewShotPanel(_options(), BACKGROUND_COLOUR)
+        preferences = read_preferences()
+        self.panel = FewShotPanel(_options(), BACKGROUND_COLOUR, preferences)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.panel)
         self._folder = Path.home()
         self._parts = _Parts(napari_viewer)
-        self.controller = Controller(
-            Session(classes=[LabelClass(1, "object")]) if session is None else session,
-            self,
-            self._parts.link,
-            self._parts.runner,
-            self._parts.exporter,
+        parts, features = self._parts, FeatureStore(preferences.cache)
+        if session is None:
+            session = Session(classes=[LabelClass(1, "object")], load=features.load)
+        forecast = Forecast(lambda limits: room(limits.features_folder))
+        upkeep = Upkeep(
+            session, forecast, features, parts.preparer, parts.keeper, preferences, remember=write_preferences
         )
+        self.controller = Controller(session, self, parts.link, parts.runner, parts.exporter, forecast, upkeep)
         self._wire()
         self.destroyed.connect(self._parts.close)
+        self._upkeep = upkeep
 
     @property
     def is_busy(self) -> bool:
         """Whether a thread is at work for this dock."""
-        return self._parts.runner.is_busy or self._parts.exporter.is_busy
+        return any(runner.is_busy for runner in self._parts.runners)
 
     # ------------------------------------------------------------------ the controller's view
     def show_state(self, state: DockState) -> None:
@@ -80,6 +88,11 @@ class FewShotDock(QWidget):
             show_error(message)
         else:
             show_info(message)
+
+    def confirm(self, question: str) -> bool:
+        """Ask a question that is answered by yes or no."""
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        return bool(QMessageBox.question(self, "Few-shot propagation", question, yes | no, no) == yes)
 
     def ask_export(self, choices: Sequence[ExportChoice]) -> ExportRequest | None:
         """Ask what to export and where."""
@@ -100,6 +113,7 @@ class FewShotDock(QWidget):
             self._parts.close()
         if event is not None and event.type() == QEvent.Type.Show:
             self._bind_keys()
+            self._upkeep.look()
         return bool(super().event(event))
 
     def _wire(self) -> None:
@@ -116,7 +130,11 @@ class FewShotDock(QWidget):
         panel.refresh_chosen.connect(controller.set_refresh_after_decision)
         panel.segmenter_chosen.connect(controller.use_settings)
         panel.propagation_chosen.connect(controller.use_propagation)
+        panel.limits_chosen.connect(controller.set_limits)
+        panel.clear_clicked.connect(controller.clear_features)
+        panel.prepare_chosen.connect(controller.set_prepare)
         panel.error_dismissed.connect(controller.dismiss_error)
+        panel.notices_dismissed.connect(controller.dismiss_notices)
         link = self._parts.link
         link.layers_changed.connect(controller.layers_changed)
         link.slice_changed.connect(controller.slice_changed)
@@ -153,10 +171,18 @@ class _Parts:
         self.link = LayerLink(viewer)
         self.runner = ThreadRunner("Few-shot proposals")
         self.exporter = ThreadRunner("Exporting labels")
+        self.preparer = ThreadRunner("")
+        self.keeper = ThreadRunner("")
         self.shortcuts: list[QShortcut] = []
+
+    @property
+    def runners(self) -> tuple[ThreadRunner, ...]:
+        return self.runner, self.exporter, self.preparer, self.keeper
 
     def close(self) -> None:
         self.runner.stop()
+        self.preparer.stop()
+        self.keeper.let_finish()
         self.exporter.let_finish()
         self.drop_shortcuts()
         self.link.close()
@@ -174,6 +200,6 @@ class _Parts:
 def _options() -> dict[str, list[Option]]:
     """Methods, backbones and devices, as they are registered; imports no torch."""
     methods = [Option(card.name, card.title, card.summary) for card in list_segmenters()]
-    backbones = [Option(card.name, card.name, card.summary) for card in list_backbones()]
+    backbones = [Option(card.name, card.name, card.summary, licence_notice(card.name)) for card in list_backbones()]
     best = Option("auto", "auto", "The best that needs no download.")
     return {"method": methods, "backbone": [best, *backbones], "device": list(_DEVICES)}

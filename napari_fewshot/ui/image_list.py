@@ -90,7 +90,8 @@ class ChannelChoices(QWidget):
         box.addItem("none", None)
         for axis, name in image.axes:
             box.addItem(name, axis)
-        box.setCurrentIndex(box.findData(image.channel_axis))
+        axes = [None, *(axis for axis, _ in image.axes)]  # Qt finds everything but None
+        box.setCurrentIndex(axes.index(image.channel_axis))
         box.activated.connect(self._on_activated)
         return box
 

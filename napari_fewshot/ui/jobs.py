@@ -1,14 +1,21 @@
-"""Work for a thread: making proposals, and writing files. No Qt in here."""
+"""Work for a thread: making proposals, preparing images, looking after what is kept, writing files. No Qt in here."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_fewshot.errors import FewShotError
+from napari_fewshot.frames import Frame, FrameKey
 from napari_fewshot.io.labels import write_labels_tiff
 from napari_fewshot.propagation import FrameFailure
+from napari_fewshot.segmenter import FewShotSegmenter, Prepares
 from napari_fewshot.session import Run
-from napari_fewshot.ui.ports import ExportStack
+from napari_fewshot.ui.ports import ExportStack, Features
+
+_LONGEST_REST = 1.0  # seconds
+_NAP = 0.02  # seconds, after which somebody who wants it to stop is heard
 
 
 @dataclass(frozen=True)
@@ -16,6 +23,13 @@ class Stage:
     """What is being done, in words."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image is ready, or cannot be made so."""
+
+    key: FrameKey
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,53 @@ def propose_job(run: Run, stopped: Callable[[], bool]) -> Iterator[object]:
         yield Failed(error)
         return
     yield Finished()
+
+
+def prepare_job(
+    segmenter: Callable[[], FewShotSegmenter],
+    frames: Sequence[Frame],
+    may_load: Callable[[], bool],
+    stopped: Callable[[], bool],
+) -> Iterator[object]:
+    """Prepare one image after the other, resting as long as it works: somebody paints meanwhile.
+
+    What a person could mend is passed over in silence: nobody has asked for anything yet, and proposing will tell.
+    """
+    try:
+        if not may_load():
+            return
+        worker = segmenter()
+        if not isinstance(worker, Prepares):
+            return
+        for frame in frames:
+            try:
+                begun = time.monotonic()
+                for _ in worker.prepare(frame):
+                    _rest(time.monotonic() - begun, stopped)
+                    if stopped():
+                        return
+                    begun = time.monotonic()
+            except FewShotError:
+                pass
+            yield Prepared(frame.key)
+    except FewShotError:
+        return
+    except Exception as error:  # noqa: BLE001 - a thread has nobody else to tell
+        yield Failed(error)
+
+
+def _rest(seconds: float, stopped: Callable[[], bool]) -> None:
+    end = time.monotonic() + min(seconds, _LONGEST_REST)
+    while time.monotonic() < end and not stopped():
+        time.sleep(_NAP)
+
+
+def tidy_job(features: Features, stopped: Callable[[], bool]) -> Iterator[object]:
+    """Do what was asked for with the kept features, and yield what they take then."""
+    try:
+        yield features.tidy()
+    except Exception as error:  # noqa: BLE001 - a thread has nobody else to tell
+        yield Failed(error)
 
 
 def export_job(

@@ -364,10 +364,15 @@ class LayerLink:
         self._disconnects.append(lambda: emitter.disconnect(slot))
 
     def _on_data(self, event: Any = None) -> None:
-        """Let go of labels that lie no longer on their image; they stay in the viewer, new ones are made."""
+        """Let go of labels that lie no longer on their image; they stay in the viewer. Proposals go."""
         for linked in self._linked.values():
-            if linked.labels is not None and _is_usable(linked) and not linked.layout.fits(linked.labels.data):
+            if not _is_usable(linked):
+                continue
+            if linked.labels is not None and not linked.layout.fits(linked.labels.data):
                 linked.labels = None
+            if linked.proposals is not None and not linked.layout.fits(linked.proposals.data):
+                self._remove_layer(linked.proposals)
+                linked.proposals = None
         self._on_layers()
 
     def _on_layers(self, event: Any = None) -> None:

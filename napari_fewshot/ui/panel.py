@@ -28,9 +28,12 @@ from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.ui.actions import HINTS, KEYS, TITLES, Action
 from napari_fewshot.ui.class_table import ClassTable
 from napari_fewshot.ui.image_list import ChannelChoices, ImageList
+from napari_fewshot.ui.memory_box import MemoryBox
+from napari_fewshot.ui.preferences import Preferences
 from napari_fewshot.ui.settings_form import Option, SettingsForm
 from napari_fewshot.ui.state import DockState, Progress
 
+_TITLES = {"skip_taught": "Leave out slices taught in full", "min_area": "Smallest object (pixels)"}
 _UNPAINTED = (
     ("automatic", "automatic", "Unknown if you brushed some background on the slice, background otherwise."),
     ("background", "background", "You painted everything there is: the rest of the slice is background."),
@@ -47,6 +50,8 @@ class FewShotPanel(QWidget):
         Methods, backbones and devices to choose from.
     background_colour
         Of painted background.
+    preferences
+        What was chosen another day.
     """
 
     action_requested = Signal(str)
@@ -62,19 +67,29 @@ class FewShotPanel(QWidget):
     refresh_chosen = Signal(bool)
     segmenter_chosen = Signal(object)
     propagation_chosen = Signal(object)
+    limits_chosen = Signal(float, float)
+    clear_clicked = Signal()
+    prepare_chosen = Signal(bool)
     error_dismissed = Signal()
+    notices_dismissed = Signal()
 
     def __init__(
-        self, options: Mapping[str, Sequence[Option]], background_colour: str, parent: QWidget | None = None
+        self,
+        options: Mapping[str, Sequence[Option]],
+        background_colour: str,
+        preferences: Preferences,
+        parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self._shown: DockState | None = None
+        self._licences = {option.value: option.notice for option in options.get("backbone", ())}
+        self.memory = MemoryBox(preferences)
         self.buttons = {action: self._button(action) for action in Action}
         self.classes = ClassTable(background_colour)
         self.images = ImageList()
         self.channels = ChannelChoices()
         self.segmenter = SettingsForm(SegmenterSettings(), options)
-        self.propagation = SettingsForm(PropagationSettings())
+        self.propagation = SettingsForm(PropagationSettings(), titles=_TITLES)
 
         content = QWidget()
         column = QVBoxLayout(content)
@@ -102,6 +117,7 @@ class FewShotPanel(QWidget):
         layout.setSpacing(6)
         layout.addWidget(self._next_step_line())
         layout.addWidget(self._error_line())
+        layout.addWidget(self._notices_line())
         layout.addWidget(self._scroll, 1)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._connect()
@@ -127,8 +143,8 @@ class FewShotPanel(QWidget):
         if before == state:
             return
         self.next_step.setText(state.next_step)
-        self.error_text.setText(state.error)
-        self.error.setVisible(bool(state.error))
+        self.error.show_text(state.error)
+        self.notices.show_text("\n".join(state.notices))
         self.images.show_images(state.images)
         self.channels.show_images(state.images)
         self.classes.show_classes(state.classes, state.brush)
@@ -139,6 +155,9 @@ class FewShotPanel(QWidget):
         self._title(Action.PAINT, "Correct" if state.correcting else TITLES[Action.PAINT])
         self._title(Action.ACCEPT_ABOVE, f"Accept {state.above} above")
         self._show_progress(state.progress)
+        _show(self.estimate, state.estimate)
+        _show(self.warning, state.warning)
+        self.memory.show_kept(state.kept, state.not_preparing)
 
     def _show_progress(self, progress: Progress | None) -> None:
         self.progress.setVisible(progress is not None)
@@ -170,22 +189,13 @@ class FewShotPanel(QWidget):
         return self.next_step
 
     def _error_line(self) -> QWidget:
-        self.error = QFrame()
-        self.error.setObjectName("fewshot_error")
-        self.error.setStyleSheet("#fewshot_error { background: #a4161a; border-radius: 4px; } QLabel { color: white; }")
-        self.error_text = QLabel()
-        self.error_text.setWordWrap(True)
-        self.error_text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.error_close = QToolButton()
-        self.error_close.setText("✕")
-        self.error_close.setToolTip("I have read it")
-        self.error_close.setStyleSheet("QToolButton { color: white; background: transparent; border: none; }")
-        row = QHBoxLayout(self.error)
-        row.setContentsMargins(6, 4, 4, 4)
-        row.addWidget(self.error_text, 1)
-        row.addWidget(self.error_close, 0, Qt.AlignmentFlag.AlignTop)
-        self.error.hide()
+        self.error = _Banner("fewshot_error", "#a4161a", "white")
+        self.error_text, self.error_close = self.error.text, self.error.close_button
         return self.error
+
+    def _notices_line(self) -> QWidget:
+        self.notices = _Banner("fewshot_notices", "#f2c14e", "black")
+        return self.notices
 
     def _images_section(self) -> QWidget:
         return _section("Images to label", self.images)
@@ -209,9 +219,20 @@ class FewShotPanel(QWidget):
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self.progress_text = QLabel()
+        self.estimate, self.warning = QLabel(), QLabel()
+        self.estimate.setToolTip(
+            "Roughly: a guess for two processor cores, until the first run has been measured. About: as fast as the "
+            "last run. Slices that you have decided on are not counted."
+        )
+        self.warning.setStyleSheet("QLabel { border-left: 4px solid #f2c14e; padding-left: 6px; }")
+        for line in (self.estimate, self.warning):
+            line.setWordWrap(True)
+            line.hide()
         return _section(
             "Propose",
             self.buttons[Action.PROPOSE],
+            self.estimate,
+            self.warning,
             self.progress,
             _row(self.progress_text, self.buttons[Action.CANCEL]),
         )
@@ -243,9 +264,19 @@ class FewShotPanel(QWidget):
     def _advanced_section(self) -> QWidget:
         self.advanced = QCollapsible("Advanced", expandedIcon="▼", collapsedIcon="▶")
         self.advanced.addWidget(self.channels)
+        self.licence = QLabel()
+        self.licence.setWordWrap(True)
+        self.licence.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._show_licence()
         self.advanced.addWidget(self.segmenter.native)
+        self.advanced.addWidget(self.licence)
         self.advanced.addWidget(self.propagation.native)
+        self.advanced.addWidget(self.memory)
         return self.advanced
+
+    def _show_licence(self) -> None:
+        """Tell the terms of the chosen backbone's weights before they are used, or even downloaded."""
+        _show(self.licence, self._licences.get(self.segmenter["backbone"].value, ""))
 
     def _connect(self) -> None:
         self.images.image_chosen.connect(self.image_chosen)
@@ -258,6 +289,10 @@ class FewShotPanel(QWidget):
         self.accept_score.valueChanged.connect(self._on_accept_score)
         self.refresh.toggled.connect(self.refresh_chosen)
         self.error_close.clicked.connect(self.error_dismissed)
+        self.notices.close_button.clicked.connect(self.notices_dismissed)
+        self.memory.limits_chosen.connect(self.limits_chosen)
+        self.memory.clear_clicked.connect(self.clear_clicked)
+        self.memory.prepare_chosen.connect(self.prepare_chosen)
         self.segmenter.changed.connect(self._on_segmenter)
         self.propagation.changed.connect(self._on_propagation)
 
@@ -273,10 +308,37 @@ class FewShotPanel(QWidget):
         self.accept_score_chosen.emit(percent / 100)
 
     def _on_segmenter(self) -> None:
+        self._show_licence()
         self.segmenter_chosen.emit(self.segmenter.read())
 
     def _on_propagation(self) -> None:
         self.propagation_chosen.emit(self.propagation.read())
+
+
+class _Banner(QFrame):
+    """A message on a coloured ground that stays until somebody has read it."""
+
+    def __init__(self, name: str, ground: str, ink: str) -> None:
+        super().__init__()
+        self.setObjectName(name)
+        self.setStyleSheet(f"#{name} {{ background: {ground}; border-radius: 4px; }} QLabel {{ color: {ink}; }}")
+        self.text = QLabel()
+        self.text.setWordWrap(True)
+        self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.close_button = QToolButton()
+        self.close_button.setText("✕")
+        self.close_button.setToolTip("I have read it")
+        self.close_button.setStyleSheet(f"QToolButton {{ color: {ink}; background: transparent; border: none; }}")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(6, 4, 4, 4)
+        row.addWidget(self.text, 1)
+        row.addWidget(self.close_button, 0, Qt.AlignmentFlag.AlignTop)
+        self.hide()
+
+    def show_text(self, text: str) -> None:
+        """Show a message; "" is none."""
+        _show(self.text, text)
+        self.setVisible(bool(text))
 
 
 class _SteadyLabel(QLabel):
@@ -291,6 +353,11 @@ class _SteadyLabel(QLabel):
     def heightForWidth(self, width: int) -> int:  # noqa: N802
         """As high as its text, and at least as high as its lines."""
         return max(super().heightForWidth(width), self._lines * self.fontMetrics().lineSpacing() + 4)
+
+
+def _show(label: QLabel, text: str) -> None:
+    label.setText(text)
+    label.setVisible(bool(text))
 
 
 def _section(title: str, *rows: QWidget | QHBoxLayout | QGridLayout) -> QGroupBox:

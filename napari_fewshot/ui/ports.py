@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_fewshot.frames import Frame, FrameKey, Labels
+from napari_fewshot.models.cache_settings import CacheSettings, CacheUsage
+from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.state import DockState, ImageChoice
 
@@ -59,6 +61,10 @@ class View(Protocol):
 
     def notify(self, message: str, *, error: BaseException | None = None, is_error: bool = False) -> None:
         """Say something in passing; ``error`` is an unexpected one, to be reported in full."""
+        ...
+
+    def confirm(self, question: str) -> bool:
+        """Ask a question that is answered by yes or no."""
         ...
 
     def ask_export(self, choices: Sequence[ExportChoice]) -> ExportRequest | None:
@@ -155,6 +161,36 @@ class Layers(Protocol):
 
     def export_stack(self, uid: str) -> ExportStack:
         """A copy of the labels of an image, 254 for painted background, with what is known of its scale."""
+        ...
+
+
+class Features(Protocol):
+    """The features that are kept, and their limits."""
+
+    @property
+    def settings(self) -> CacheSettings:
+        """The limits."""
+        ...
+
+    @property
+    def notice(self) -> str:
+        """Why features are not kept on the disk just now, or ""."""
+        ...
+
+    def limit(self, settings: CacheSettings) -> None:
+        """Ask for other limits; `tidy` sees to it."""
+        ...
+
+    def clear(self) -> None:
+        """Ask for everything to be given up; `tidy` sees to it."""
+        ...
+
+    def tidy(self) -> CacheUsage:
+        """Do what was asked for since the last time, and measure what is taken; for a thread."""
+        ...
+
+    def needs_download(self, settings: SegmenterSettings) -> bool:
+        """Whether this segmenter lacks weights on this computer; for a thread."""
         ...
 
 

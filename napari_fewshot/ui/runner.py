@@ -26,7 +26,7 @@ class ThreadRunner:
     Parameters
     ----------
     description
-        What napari's own progress bar says.
+        What napari's own progress bar says; "" for work that nobody waits for, which has no bar.
     """
 
     _at_work: ClassVar[set["ThreadRunner"]] = set()  # worker signals hold their receivers weakly
@@ -79,7 +79,7 @@ class ThreadRunner:
 
     def _launch(self, job: Job, receive: Callable[[object], None], total: int) -> None:
         self._stop, self._receive = Event(), receive
-        self._bar = progress(total=total, desc=self._description)
+        self._bar = progress(total=total, desc=self._description) if self._description else None
         self._at_work.add(self)
         self._worker = create_worker(_generate, job, self._stop.is_set)
         self._worker.yielded.connect(self._on_yielded)

@@ -18,6 +18,8 @@ class Option:
     value: str
     title: str
     summary: str = ""
+    notice: str = ""
+    """What a person should know before choosing it."""
 
 
 class SettingsForm(Generic[SettingsT]):
@@ -29,9 +31,16 @@ class SettingsForm(Generic[SettingsT]):
         The dataclass instance to show; its fields are ``Annotated[type, "what it means"]``.
     options
         For the fields that have them: the values to choose from.
+    titles
+        For the fields whose name would not do: what to write in front of them.
     """
 
-    def __init__(self, defaults: SettingsT, options: Mapping[str, Sequence[Option]] | None = None) -> None:
+    def __init__(
+        self,
+        defaults: SettingsT,
+        options: Mapping[str, Sequence[Option]] | None = None,
+        titles: Mapping[str, str] | None = None,
+    ) -> None:
         self._type = type(defaults)
         self._container: Container[Any] = Container(labels=True)
         self._container.margins = (0, 0, 0, 0)
@@ -39,7 +48,9 @@ class SettingsForm(Generic[SettingsT]):
         for field in fields(defaults):  # type: ignore[arg-type]
             kind, meaning = get_args(hints[field.name])[:2]
             choices = (options or {}).get(field.name, ())
-            self._container.append(_widget(field.name, kind, meaning, getattr(defaults, field.name), choices))
+            title = (titles or {}).get(field.name, field.name.replace("_", " ").capitalize())
+            value = getattr(defaults, field.name)
+            self._container.append(_widget(field.name, title, kind, meaning, value, choices))
         self.changed = self._container.changed
 
     @property
@@ -57,8 +68,7 @@ class SettingsForm(Generic[SettingsT]):
         return self._type(**{widget.name: widget.value for widget in self._container})
 
 
-def _widget(name: str, kind: Any, meaning: str, value: Any, choices: Sequence[Option]) -> Any:
-    label = name.replace("_", " ").capitalize()
+def _widget(name: str, label: str, kind: Any, meaning: str, value: Any, choices: Sequence[Option]) -> Any:
     options: dict[str, Any] = {"tooltip": meaning}
     if not choices:
         return create_widget(annotation=kind, value=value, name=name, label=label, options=options)

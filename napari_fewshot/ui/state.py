@@ -65,3 +65,13 @@ class DockState:
     enabled: frozenset[Action] = field(default_factory=frozenset)
     correcting: bool = False
     progress: Progress | None = None
+    estimate: str = ""
+    """What proposing will cost."""
+    warning: str = ""
+    """What there is not enough of for it."""
+    notices: tuple[str, ...] = ()
+    """What a person should know about how things go; stays until it was read."""
+    kept: str = ""
+    """What the kept features take."""
+    not_preparing: str = ""
+    """Why images are not prepared although that was chosen, or ""."""

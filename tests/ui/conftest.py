@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,13 @@ def _napari_without_opengl() -> Iterator[None]:
     gl.glGetParameter, SceneCanvas.visual_at = answer, lambda canvas, position: None
     yield
     gl.glGetParameter, SceneCanvas.visual_at = before
+
+
+@pytest.fixture(autouse=True)
+def _fresh_preferences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test see what another one chose or kept."""
+    monkeypatch.setenv("NAPARI_FEWSHOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NAPARI_FEWSHOT_CONFIG", str(tmp_path / "config"))
 
 
 @pytest.fixture

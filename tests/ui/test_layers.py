@@ -2,14 +2,17 @@
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import pytest
+import tifffile
 from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 
+from napari_fewshot.io.labels import write_layer
 from napari_fewshot.session import FrameState
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND
 from tests.fakes import BrightnessSegmenter
@@ -176,7 +179,20 @@ def test_labels_that_are_there_already_are_used(window: Any) -> None:
     assert not dock.panel.error_text.text()
     np.testing.assert_array_equal(dock.controller.session.labels(("disks", 1)), truth[1])
     assert isinstance(mine.colormap, DirectLabelColormap)
+    assert mine.metadata["napari_fewshot"] == "labels"
     assert sum(isinstance(layer, Labels) for layer in viewer.layers) == 1
+
+
+def test_painted_background_is_zero_in_a_file_that_napari_saves(window: Any, tmp_path: Path) -> None:
+    viewer, dock = window
+    viewer.add_image(np.zeros((30, 30)), name="disks")
+    dock.controller.paint()
+    labels = viewer.layers["disks labels"]
+    labels.data[:5], labels.data[5:9] = 1, PAINTED_BACKGROUND
+    data, attributes, _ = labels.as_layer_data_tuple()
+    write_layer(str(tmp_path / "disks.tif"), data, attributes)
+    np.testing.assert_array_equal(np.unique(tifffile.imread(tmp_path / "disks.tif")), (0, 1))
+    assert (labels.data == PAINTED_BACKGROUND).any()
 
 
 def test_labels_of_another_size_are_left_alone(window: Any) -> None:
@@ -202,6 +218,34 @@ def test_an_image_that_gets_other_data_gets_other_frames(window: Any) -> None:
     layer = viewer.add_image(np.zeros((3, 30, 30)), name="disks")
     layer.data = np.zeros((5, 30, 30))
     assert len(dock.controller.session.frames) == 5
+
+
+def test_proposals_do_not_outlive_an_image_of_another_size(window: Any) -> None:
+    viewer, dock = window
+    image, truth = disk_stack(3)
+    layer = viewer.add_image(image, name="disks")
+    viewer.dims.set_point(0, 0)
+    dock.controller.paint()
+    viewer.layers["disks labels"].data[0] = truth[0]
+    dock.controller.teach()
+    dock.controller.propose()
+    wait_for_threads(dock)
+    assert len(dock.controller.session.review_queue()) == 2
+    layer.data = np.pad(image, ((0, 0), (0, 8), (0, 0)))
+    assert dock.controller.session.review_queue() == []
+    assert len(dock.controller.session.support) == 1, "what was learnt is not forgotten"
+    viewer.dims.set_point(0, 1)
+    dock.controller.propose()
+    wait_for_threads(dock)
+    proposals = [layer for layer in viewer.layers if "proposals" in layer.name]
+    assert [layer.data.shape for layer in proposals] == [(3, 72, 64)] and not dock.panel.error_text.text()
+
+
+def test_no_channel_axis_reads_none(window: Any) -> None:
+    viewer, dock = window
+    viewer.add_image(np.zeros((2, 5, 30, 30)), name="image")
+    box = dock.panel.channels.findChild(object, "image")
+    assert box.currentText() == "none"
 
 
 def test_class_colours_are_those_of_the_layers(window: Any) -> None:

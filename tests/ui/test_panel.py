@@ -106,6 +106,8 @@ def test_the_advanced_form_offers_what_is_registered(opened: Callable[..., Any])
         assert box.itemData(row, Qt.ItemDataRole.ToolTipRole) == card.summary
     form["method"].value = "panet"
     assert dock.controller.session.settings == SegmenterSettings(method="panet")
+    titles = {widget.label for widget in dock.panel.propagation._container}
+    assert titles == {"Leave out slices taught in full", "Smallest object (pixels)"}
     dock.panel.propagation["min_area"].value = 7
     assert dock.controller.session.propagation.min_area == 7
     dock.panel.propagation["skip_taught"].value = False
