@@ -11,7 +11,7 @@ import torch
 from napari_fewshot.errors import ImageError, MaskError
 from napari_fewshot.frames import Frame, FrameKey, Labels, Pixels
 from napari_fewshot.models.blocks.quality import ExpectedIoU
-from napari_fewshot.models.devices import moved, with_relief
+from napari_fewshot.models.devices import is_out_of_memory, moved, with_relief
 from napari_fewshot.models.extractor import FeatureExtractor, ImageFeatures
 from napari_fewshot.models.methods.base import FewShotMethod, LabelledPart, SupportFeatures
 from napari_fewshot.proposals import Proposal
@@ -66,6 +66,23 @@ class FeatureSegmenter:
             )
         parts = partial(_labelled_parts, features, shot.labels, self.extractor.device)
         return pixels.channels, SupportFeatures(parts, not shot.is_partial, shot.digest)
+
+    @torch.inference_mode()
+    def prepare(self, frame: Frame) -> Iterator[None]:
+        """Compute and keep the features of a frame, a tile at each step; see `Prepares`.
+
+        Where memory runs out it stops: to ask for less is up to whoever needs the result.
+        """
+        try:
+            features = self.extractor.open(frame.open())
+            if features.is_constant:
+                return
+            for tile in features.tiles:
+                features.pyramid(tile)
+                yield
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
 
 
 @dataclass(frozen=True, eq=False)
