@@ -1,6 +1,7 @@
 """Frames: one 2D image each, with the key that everything said about it is filed under."""
 
 import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -53,6 +54,8 @@ class Frame:
         is read when the pixels are needed and not before.
     spacing
         Size of a pixel along y and x, in any unit; None where unknown.
+    stack
+        What it was taken together with; None where it stands alone.
 
     Examples
     --------
@@ -63,6 +66,23 @@ class Frame:
     key: FrameKey
     image: ImageSource
     spacing: tuple[float, float] | None = None
+    stack: "Stack | None" = None
+
+    @classmethod
+    def of_stack(cls, name: str, images: Any, spacing: tuple[float, float] | None = None) -> "tuple[Frame, ...]":
+        """Make the frames of a stack, taken together, with the keys ``(name, 0)``, ``(name, 1)``, ...
+
+        Parameters
+        ----------
+        name
+            Of the stack.
+        images
+            Its images in order: a list, or an array (Z, H, W) or (Z, H, W, channels).
+        spacing
+            Size of a pixel along y and x.
+        """
+        stack = Stack.of(images)
+        return tuple(cls((name, i), images[i], spacing, stack) for i in range(len(images)))
 
     @property
     def name(self) -> str:
@@ -95,6 +115,32 @@ class Frame:
             If shape or data type are such that features cannot be computed.
         """
         return Pixels(self.image() if callable(self.image) else self.image, self.name)
+
+
+class Stack:
+    """Images that were taken together, so that their brightness can be compared.
+
+    Without it, each image is judged by its own darkest and brightest pixels alone: an empty slice of a stack would
+    have its noise blown up to the brightness of cells.
+
+    Parameters
+    ----------
+    samples
+        Returns some of the images, evenly spread over the stack; called once, when it is needed.
+    """
+
+    def __init__(self, samples: Callable[[], Iterable[ImageSource]]) -> None:
+        self._samples = samples
+
+    @classmethod
+    def of(cls, images: Any) -> "Stack":
+        """Make one of all images of a stack (anything with a length and an index), of which nine will be looked at."""
+        chosen = sorted({round(i * (len(images) - 1) / 8) for i in range(9)})
+        return cls(lambda: [images[i] for i in chosen])
+
+    def samples(self) -> list["Pixels"]:
+        """Get at some of the images."""
+        return [Pixels(image() if callable(image) else image, "stack") for image in self._samples()]
 
 
 class Pixels:

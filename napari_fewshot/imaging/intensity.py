@@ -1,18 +1,24 @@
 """Bringing images of any kind to one intensity scale."""
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_fewshot.frames import Image, Pixels
+from napari_fewshot.frames import Image, Pixels, Stack
 from napari_fewshot.imaging.tiling import plan_tiles, some_of
 
 LOW: Final = 0.1
 HIGH: Final = 99.9
 """Percentiles that become 0 and 1."""
 
+_LOCK: Final = Lock()
+_KNOWN: "Final[WeakKeyDictionary[Stack, IntensityScale]]" = WeakKeyDictionary()
+
+_LEAST_SPAN: Final = 0.25
 _SAMPLE: Final = 1_000_000
 _PATCHES: Final = 25
 _PATCH_PIXELS: Final = 256 * 256
@@ -30,11 +36,6 @@ class IntensityScale:
 
     low: npt.NDArray[np.float32]
     high: npt.NDArray[np.float32]
-
-    @property
-    def is_flat(self) -> bool:
-        """Whether no channel has any contrast."""
-        return bool((self.high <= self.low).all())
 
     @property
     def key(self) -> str:
@@ -73,6 +74,31 @@ def intensity_scale(pixels: Pixels, max_pixels: int) -> IntensityScale:
         return IntensityScale(np.full(pixels.channels, low, np.float32), np.full(pixels.channels, high, np.float32))
     limits = np.array([_limits(plane) for plane in planes], np.float32)  # (channels, 2)
     return IntensityScale(limits[:, 0], limits[:, 1])
+
+
+def scale_within(stack: Stack, pixels: Pixels, max_pixels: int) -> IntensityScale:
+    """Find the scale of an image that was taken together with others.
+
+    It is the image's own, so that slices which fade with depth look alike, but spans at least a quarter of what the
+    stack spans, so that the noise of an empty slice is not blown up to the brightness of cells.
+
+    Raises
+    ------
+    ImageError
+        If one of the images that stand for the stack cannot be used.
+    """
+    own, whole = intensity_scale(pixels, max_pixels), _stack_scale(stack, max_pixels)
+    return IntensityScale(own.low, np.maximum(own.high, own.low + _LEAST_SPAN * (whole.high - whole.low)))
+
+
+def _stack_scale(stack: Stack, max_pixels: int) -> IntensityScale:
+    """From the lowest to the highest limit of some images of a stack; found once."""
+    with _LOCK:
+        if stack not in _KNOWN:
+            scales = [intensity_scale(pixels, max_pixels) for pixels in stack.samples()]
+            low, high = np.min([s.low for s in scales], 0), np.max([s.high for s in scales], 0)
+            _KNOWN[stack] = IntensityScale(low, high)
+        return _KNOWN[stack]
 
 
 def to_unit_range(image: Image) -> npt.NDArray[np.float32]:

@@ -142,7 +142,7 @@ def ihc_sample() -> Sample:
     """
     stack = _ihc_stack()
     masks = _tiles(_stained(_picture("immunohistochemistry")))
-    frames = tuple(Frame(("IHC tiles", number), tile) for number, tile in enumerate(stack))
+    frames = Frame.of_stack("IHC tiles", stack)
     return Sample(
         name="ihc_tiles",
         title="Immunohistochemistry tiles",
@@ -187,7 +187,7 @@ def cells_sample(seed: int = 0, make: Callable[..., Phantom] = touching_cells) -
     """
     phantom = make(seed=seed)
     spacing = phantom.spacing
-    frames = tuple(Frame(("cells", z), plane, spacing[1:]) for z, plane in enumerate(phantom.image))
+    frames = Frame.of_stack("cells", phantom.image, spacing[1:])
     classes = [LabelClass(CELL, "cell body", "#3182bd"), LabelClass(NUCLEUS, "nucleus", "#e6550d")]
     return Sample(
         name="synthetic_cells",

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from napari_fewshot.frames import Image, Pixels, content_digest
-from napari_fewshot.imaging.intensity import IntensityScale, intensity_scale
+from napari_fewshot.frames import Image, Pixels, Stack, content_digest
+from napari_fewshot.imaging.intensity import IntensityScale, intensity_scale, scale_within
 from napari_fewshot.imaging.tiling import Tile, plan_tiles, some_of
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level, Statistics
 from napari_fewshot.models.blocks.standardise import feature_statistics
@@ -64,9 +64,9 @@ class FeatureExtractor:
         """Levels that every pyramid has."""
         return self.backbone.levels
 
-    def open(self, pixels: Pixels) -> "ImageFeatures":
-        """Get at the features of an image tile by tile."""
-        return ImageFeatures(self, pixels)
+    def open(self, pixels: Pixels, stack: Stack | None = None) -> "ImageFeatures":
+        """Get at the features of an image tile by tile; on an intensity scale that fits its stack where it has one."""
+        return ImageFeatures(self, pixels, stack)
 
     def __call__(self, image: Image) -> FeaturePyramid:
         """Return the features of a whole image (H, W) or (H, W, channels), whatever its size."""
@@ -121,35 +121,42 @@ class ImageFeatures:
         What computes them.
     pixels
         The image; read tile by tile.
+    stack
+        What it was taken together with.
     """
 
-    def __init__(self, extractor: FeatureExtractor, pixels: Pixels) -> None:
+    def __init__(self, extractor: FeatureExtractor, pixels: Pixels, stack: Stack | None = None) -> None:
         self._extractor = extractor
         self._pixels = pixels
         backbone = extractor.backbone
         largest = extractor.tile_values // pixels.channels
         self.tiles = plan_tiles(pixels.size, largest, backbone.halo, backbone.levels[-1].stride)
-        self._scale = intensity_scale(pixels, largest)
+        self._scale = intensity_scale(pixels, largest) if stack is None else scale_within(stack, pixels, largest)
+        self._last_read: tuple[Tile, Image] | None = None
 
     @cached_property
     def is_constant(self) -> bool:
         """Whether all pixels of every channel have one value."""
-        if not self._scale.is_flat:  # then there are two values at least
-            return False
         first = self._pixels[:1, :1]
-        return all(bool((self._pixels[tile.core] == first).all()) for tile in self.tiles)
+        return all(bool((self._read(tile) == first).all()) for tile in self.tiles)
 
     def pyramid(self, tile: Tile) -> FeaturePyramid:
         """Features of what is read for a tile, with the statistics of the whole image."""
-        pyramid = self._extractor.compute(self._pixels[tile.read], self._scale)
+        pyramid = self._extractor.compute(self._read(tile), self._scale)
         return pyramid if len(self.tiles) == 1 else replace(pyramid, statistics=self._statistics)
+
+    def _read(self, tile: Tile) -> Image:
+        """Read what a tile needs; the last one is kept, so that nothing is read twice in a row."""
+        if self._last_read is None or self._last_read[0] is not tile:
+            self._last_read = tile, self._pixels[tile.read]
+        return self._last_read[1]
 
     @cached_property
     def _statistics(self) -> Mapping[Level, Statistics]:
         """Mean and deviation of every feature, over some tiles spread evenly over the image."""
         parts: dict[Level, list[tuple[int, Tensor, Tensor]]] = {}
         for tile in some_of(self.tiles, _STATISTICS_TILES):
-            pyramid = self._extractor.compute(self._pixels[tile.read], self._scale)
+            pyramid = self._extractor.compute(self._read(tile), self._scale)
             for level in pyramid.levels:
                 rows, columns = (slice(s.start // level.stride, -(-s.stop // level.stride)) for s in tile.inner)
                 cells = pyramid.features[level][:, rows, columns]
@@ -167,4 +174,4 @@ def _pooled(parts: list[tuple[int, Tensor, Tensor]]) -> Statistics:
 
 
 def _half(features: Tensor) -> Tensor:
-    return features.clamp(-_HALF_LIMIT, _HALF_LIMIT).half()
+    return features.half().clamp_(-_HALF_LIMIT, _HALF_LIMIT)  # what is larger became infinite

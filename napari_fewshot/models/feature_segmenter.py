@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from napari_fewshot.errors import ImageError, MaskError
-from napari_fewshot.frames import Frame, FrameKey, Labels, Pixels
+from napari_fewshot.frames import Frame, Labels, Pixels
 from napari_fewshot.models.blocks.quality import ExpectedIoU
 from napari_fewshot.models.devices import is_out_of_memory, moved, with_relief
 from napari_fewshot.models.extractor import FeatureExtractor, ImageFeatures
@@ -58,7 +58,7 @@ class FeatureSegmenter:
         pixels = shot.frame.open()
         if shot.labels.shape != pixels.size:
             raise MaskError(f"mask is {shot.labels.shape} but '{shot.frame.name}' is {pixels.size}; paint it again")
-        features = self.extractor.open(pixels)
+        features = self.extractor.open(pixels, shot.frame.stack)
         if shot.class_ids and features.is_constant:
             raise ImageError(
                 f"all pixels of '{shot.frame.name}' have the same value, so nothing can be learnt from it; "
@@ -74,7 +74,7 @@ class FeatureSegmenter:
         Where memory runs out it stops: to ask for less is up to whoever needs the result.
         """
         try:
-            features = self.extractor.open(frame.open())
+            features = self.extractor.open(frame.open(), frame.stack)
             if features.is_constant:
                 return
             for tile in features.tiles:
@@ -111,10 +111,11 @@ class FeatureConcept:
                 f"'{frame.name}' has {pixels.channels} channel(s), but the taught images have {taught}; "
                 "label images of different kinds one kind at a time"
             )
-        return with_relief(self.extractor, lambda: self._propose(frame.key, frame.name, pixels))
+        return with_relief(self.extractor, lambda: self._propose(frame, pixels))
 
-    def _propose(self, key: FrameKey, name: str, pixels: Pixels) -> Proposal:
-        features = self.extractor.open(pixels)
+    def _propose(self, frame: Frame, pixels: Pixels) -> Proposal:
+        key, name = frame.key, frame.name
+        features = self.extractor.open(pixels, frame.stack)
         probabilities = np.zeros((1 + len(self.class_ids), *pixels.size), np.float32)
         labels = np.zeros(pixels.size, np.int32)
         confidence = np.ones(pixels.size, np.float32)

@@ -221,3 +221,40 @@ def test_an_error_that_is_not_about_memory_is_not_hidden(monkeypatch: pytest.Mon
     image = texture(64, 64)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         segmenter_.learn(SupportSet([Shot(Frame("a", image), (image > 128).astype(np.int32))]))
+
+
+def test_an_empty_slice_of_a_stack_stays_empty() -> None:
+    """Judged by itself, its noise would be as bright as cells."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:96, :96]
+    planes = np.stack([20 + 3 * rng.standard_normal((96, 96)) for _ in range(5)])
+    truth = np.zeros((5, 96, 96), np.int32)
+    for z in (0, 1, 2):
+        for cy, cx in rng.uniform(15, 80, (5, 2)):
+            disc = (y - cy) ** 2 + (x - cx) ** 2 < 80
+            planes[z][disc] += 60
+            truth[z][disc] = 1
+    stack = planes.astype(np.uint16)
+    together, alone = Frame.of_stack("s", stack), [Frame(("s", z), plane) for z, plane in enumerate(stack)]
+    found = {}
+    for name, frames in (("together", together), ("alone", alone)):
+        concept = load_segmenter("auto", device="cpu").learn(SupportSet([Shot(frames[0], truth[0])]))
+        found[name] = [(concept.propose(frame).labels == 1).mean() for frame in frames]
+    assert found["together"][1] == pytest.approx((truth[1] == 1).mean(), rel=0.3)
+    assert found["together"][4] < 0.005
+    assert found["alone"][4] > found["together"][4]
+
+
+def test_a_constant_slice_of_a_stack_is_recognised_and_a_stack_is_looked_at_once() -> None:
+    stack = np.stack([texture(64, 64, seed=z) for z in range(20)])
+    stack[7] = 30
+    sources = [Counting(plane) for plane in stack]
+    frames = Frame.of_stack("s", sources)
+    concept = load_segmenter("panet", device="cpu").learn(
+        SupportSet([Shot(frames[0], (stack[0] > 128).astype(np.int32))])
+    )
+    looked_at = [source.read for source in sources]
+    assert sum(read > 0 for read in looked_at) == 9  # the taught one is among them
+    assert "same value" in concept.propose(frames[7]).note
+    concept.propose(frames[3])
+    assert sources[3].read <= 3 * stack[3].nbytes
