@@ -19,6 +19,7 @@ def cosine_map(features: Tensor, prototypes: Tensor) -> Tensor:
     Tensor
         (M, h, w) in [-1, 1].
     """
-    cells = F.normalize(features.flatten(1), dim=0, eps=1e-6)  # (C, h w)
-    cosines: Tensor = F.normalize(prototypes, dim=1, eps=1e-6) @ cells
+    cells = features.flatten(1)  # (C, h w)
+    products = F.normalize(prototypes, dim=1, eps=1e-6) @ cells
+    cosines = products / cells.square().sum(0).sqrt_().clamp_min_(1e-6)
     return cosines.view(len(prototypes), *features.shape[-2:])

@@ -1,6 +1,8 @@
 """Features of different images on one scale."""
 
+from collections.abc import Mapping
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -15,6 +17,9 @@ _FLOOR: Final = 0.08
 
 _VALUES: Final = 1 << 18
 """Values that statistics are made of at once: few enough to stay in the cache of a processor."""
+
+_KNOWN: Final[WeakKeyDictionary[FeaturePyramid, Mapping[Level, Statistics]]] = WeakKeyDictionary()
+"""Statistics of the pyramids that something holds on to, a cache for the most part."""
 
 
 def standardisation(pyramid: FeaturePyramid, level: Level) -> tuple[Tensor, Tensor]:
@@ -31,10 +36,17 @@ def standardisation(pyramid: FeaturePyramid, level: Level) -> tuple[Tensor, Tens
         (C,) each, in single precision: f becomes ``scale * f + shift``. As this is affine, a linear map of it can take
         it in (W (scale * f + shift) = (W scale) f + W shift), and f itself needs no change.
     """
-    known = pyramid.statistics
-    mean, deviation = feature_statistics(pyramid.seen(level)) if known is None else known[level]
+    mean, deviation = (_own_statistics(pyramid) if pyramid.statistics is None else pyramid.statistics)[level]
     scale = (deviation + _FLOOR) ** -_OWN
     return scale, -_OWN * scale * mean
+
+
+def _own_statistics(pyramid: FeaturePyramid) -> Mapping[Level, Statistics]:
+    """Statistics of a whole image, without the cells that come from padding; found once for as long as it is kept."""
+    known = _KNOWN.get(pyramid)
+    if known is None:
+        known = _KNOWN[pyramid] = {level: feature_statistics(pyramid.seen(level)) for level in pyramid.levels}
+    return known
 
 
 def feature_statistics(features: Tensor) -> Statistics:
