@@ -43,6 +43,11 @@ format: $(VENV)/.ready-dev  ## format the code and mend what the linter can mend
 screenshots: $(VENV)/.ready-dev libraries  ## make docs/images/*.png of the dock in real use
 	@$(WITH_DISPLAY) $(BIN)/python tools/screenshots.py
 
+.PHONY: speed
+speed: $(VENV)/.ready-dev libraries  ## measure time, memory and how they grow, in a few minutes; build/speed.json, .png
+	@mkdir -p build
+	@$(BIN)/python benchmarks/speed/run.py --quick --json build/speed.json
+
 .PHONY: libraries
 libraries:
 	@tools/setup.sh libraries
