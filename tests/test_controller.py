@@ -846,7 +846,7 @@ def test_the_cost_of_a_run_is_told_before_it_starts_and_measured_while_it_goes_o
     assert dock.state.estimate == "", "the progress tells"
     while dock.runner.step():
         dock.seconds += 20.0
-    assert dock.state.estimate.startswith("5 slices of 24 x 32: about "), "another pass is quicker: features are kept"
+    assert dock.state.estimate.startswith("5 slices of 24 x 32: roughly 15 s"), "features are kept: it is quicker"
     dock.features.cleared += 1
     dock.controller.clear_features()
     assert dock.state.estimate.startswith("5 slices of 24 x 32: about 1 min 40 s")
@@ -883,10 +883,10 @@ def test_what_there_is_not_enough_of_is_told_with_what_to_do_and_nothing_is_refu
 
 # ------------------------------------------------------------------------------------------- kept features
 def test_what_is_kept_is_told_after_a_run(dock: Dock) -> None:
-    assert dock.state.kept == "Kept now: 0 MiB in memory, 0 MiB on disk"
+    assert dock.state.kept == "Kept: 0 MiB in memory, 0 MiB on disk"
     dock.propose_all()
     dock.keeper.finish()
-    assert dock.state.kept == "Kept now: 1.5 GiB in memory, 5.0 GiB on disk"
+    assert dock.state.kept == "Kept: 1.5 GiB in memory, 5.0 GiB on disk"
 
 
 def test_limits_take_effect_and_are_remembered(dock: Dock) -> None:
@@ -903,7 +903,7 @@ def test_kept_features_are_removed_only_when_a_person_is_sure(dock: Dock) -> Non
     dock.view.agrees = True
     dock.controller.clear_features()
     dock.keeper.finish()
-    assert dock.features.cleared == 1 and dock.state.kept.startswith("Kept now: 0 MiB")
+    assert dock.features.cleared == 1 and dock.state.kept.startswith("Kept: 0 MiB")
 
 
 # ------------------------------------------------------------------------------------------- preparing

@@ -61,10 +61,12 @@ def test_a_run_replaces_the_guess_by_what_it_took() -> None:
     assert meter.rates.fresh == pytest.approx(2.0) and meter.rates.known == pytest.approx(2 * WARM)
     cost = estimate([(1000, 1000)] * 10, [], meter.rates, **limits())
     assert cost.seconds == pytest.approx(20.0) and not cost.is_rough
+    assert estimate([], [(1000, 1000)], meter.rates, **limits()).is_rough, "nothing kept has been gone through yet"
     meter.begin()
     for second in (0.0, 0.5):
         meter.saw((1000, 1000), True, second)
     assert (meter.rates.fresh, meter.rates.known) == (pytest.approx(2.0), pytest.approx(0.5))
+    assert not estimate([], [(1000, 1000)], meter.rates, **limits()).is_rough
 
 
 def test_one_image_measures_nothing() -> None:

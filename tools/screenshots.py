@@ -1,10 +1,12 @@
 """Make docs/images/*.png: the dock in real use, step by step. `make screenshots` runs it on a display, real or not."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import napari
@@ -14,7 +16,7 @@ from qtpy.QtWidgets import QApplication
 from skimage.morphology import disk, erosion
 
 from napari_fewshot.io.samples import Sample, cells_sample, ihc_sample
-from napari_fewshot.session import FrameState, Session
+from napari_fewshot.session import FrameState
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.dock import FewShotDock
@@ -26,8 +28,10 @@ MAX_BYTES = 400_000
 
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    one_class_by_hand()
-    two_classes_in_light()
+    with TemporaryDirectory() as folder:  # whatever this person keeps and prefers has no business in the pictures
+        os.environ["NAPARI_FEWSHOT_CACHE"] = os.environ["NAPARI_FEWSHOT_CONFIG"] = folder
+        one_class_by_hand()
+        two_classes_in_light()
 
 
 def one_class_by_hand() -> None:
@@ -83,7 +87,11 @@ def most_telling(sample: Sample) -> int:
 def opened(sample: Sample, name: str, classes: list[LabelClass]) -> tuple[Any, FewShotDock]:
     """Open a window with the sample and the dock."""
     viewer = napari.Viewer(title="napari", show=True)
-    dock = FewShotDock(viewer, Session(classes=classes))
+    dock = FewShotDock(viewer)
+    for shown in classes:
+        if shown.id not in {known.id for known in dock.controller.session.classes}:
+            dock.controller.add_class()
+        dock.controller.change_class(shown)
     viewer.window.add_dock_widget(dock, name="Few-shot propagation")
     viewer.window.resize(*WINDOW)
     viewer.add_image(np.stack([frame.read() for frame in sample.frames]), name=name)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 WARM: Final = 0.15
@@ -29,7 +29,7 @@ class Rates:
         Size of the features of one pixel.
     per_channel
         Whether time and size grow with the number of channels.
-    is_measured
+    fresh_measured, known_measured
         Whether the seconds come from a run on this computer; otherwise they are a guess for two CPU cores.
     """
 
@@ -37,7 +37,8 @@ class Rates:
     known: float
     feature_bytes: float
     per_channel: bool = False
-    is_measured: bool = False
+    fresh_measured: bool = False
+    known_measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def estimate(
         memory_bytes=min(memory_limit, features) + max(at_once, default=0) + _LABEL_BYTES * sum(pixels),
         disk_bytes=min(disk_limit, features),
         feature_bytes=features,
-        is_rough=not rates.is_measured,
+        is_rough=bool((fresh and not rates.fresh_measured) or (known and not rates.known_measured)),
     )
 
 
@@ -164,10 +165,10 @@ class Meter:
     def _with(self, was_known: bool, rate: float) -> Rates:
         now = self.rates
         if was_known:
-            fresh = now.fresh if now.is_measured else max(now.fresh, rate)
-            return Rates(fresh, rate, now.feature_bytes, now.per_channel, now.is_measured)
-        known = min(now.known, rate) if now.is_measured else WARM * rate
-        return Rates(rate, known, now.feature_bytes, now.per_channel, True)
+            fresh = now.fresh if now.fresh_measured else max(now.fresh, rate)
+            return replace(now, fresh=fresh, known=rate, known_measured=True)
+        known = now.known if now.known_measured else WARM * rate
+        return replace(now, fresh=rate, known=known, fresh_measured=True)
 
 
 def _values(shape: tuple[int, ...], rates: Rates) -> int:

@@ -527,7 +527,9 @@ class Controller:
         if gone:
             self.session.remove_frames(gone)
             self._layers.clear_proposals(gone)
-        self.session.add_frames(wanted.values())  # known ones too: their image may have another size now
+        # known ones too, so that the session sees whether their image has another size now
+        same = {key for key, frame in wanted.items() if key in known and known[key].size == frame.size}
+        self.session.add_frames([known[key] if key in same else frame for key, frame in wanted.items()])
         self._last_shown = self._shown_or_none()
         self._forecast.follow(self.session.frames)
         self._on_change()
@@ -600,8 +602,8 @@ class Controller:
         frame = self.session.frame(key)
         pixels = frame.open()
         if math.prod(pixels.shape) * pixels.dtype.itemsize <= _COPIED_BYTES:
-            return Frame(key, np.array(frame.read()), frame.spacing)
-        return Frame(key, frame.image() if callable(frame.image) else frame.image, frame.spacing)
+            return replace(frame, image=np.array(frame.read()))
+        return replace(frame, image=frame.image() if callable(frame.image) else frame.image)
 
     def _shown(self) -> FrameKey:
         key = self._layers.shown()

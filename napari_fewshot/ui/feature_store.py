@@ -1,7 +1,7 @@
 """The features that the dock keeps. The cache is made where it is needed first, in a thread: torch comes with it."""
 
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from napari_fewshot.models import load_segmenter
 from napari_fewshot.models.cache_folder import CacheFolder
@@ -11,6 +11,8 @@ from napari_fewshot.segmenter import FewShotSegmenter, SegmenterSettings
 
 if TYPE_CHECKING:
     from napari_fewshot.models.cache import FeatureCache
+
+_PATIENCE: Final = 10.0  # seconds
 
 
 class FeatureStore:
@@ -85,6 +87,7 @@ class FeatureStore:
             cache.apply(settings)
         if is_cleared:
             cache.clear()
+        cache.flush(_PATIENCE)  # else what a run has just computed would be missing
         return cache.usage()
 
     def _open_cache(self) -> "FeatureCache":

@@ -34,10 +34,8 @@ class MemoryBox(QGroupBox):
         self.disk = _limit(
             preferences.disk_gib, f"Disk space for the same, so that it is there tomorrow. It lies in {folder}"
         )
-        self.kept, self.not_preparing = QLabel(), QLabel()
+        self.kept, self.not_preparing = wrapping_label(), wrapping_label()
         self.kept.setToolTip(folder)
-        for line in (self.kept, self.not_preparing):
-            line.setWordWrap(True)
         self.not_preparing.hide()
         self.clear_button = QPushButton("Clear ...")
         self.clear_button.setToolTip(f"Remove what is kept in memory and in {folder}. Your labels stay.")
@@ -65,6 +63,14 @@ class MemoryBox(QGroupBox):
 
     def _on_limit(self) -> None:
         self.limits_chosen.emit(self.memory.value(), self.disk.value())
+
+
+def wrapping_label() -> QLabel:
+    """Text of several lines that takes the width that there is: what it says makes the dock no wider."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setMinimumWidth(1)
+    return label
 
 
 def _limit(gib: float, hint: str) -> QDoubleSpinBox:

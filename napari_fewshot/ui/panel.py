@@ -28,7 +28,7 @@ from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.ui.actions import HINTS, KEYS, TITLES, Action
 from napari_fewshot.ui.class_table import ClassTable
 from napari_fewshot.ui.image_list import ChannelChoices, ImageList
-from napari_fewshot.ui.memory_box import MemoryBox
+from napari_fewshot.ui.memory_box import MemoryBox, wrapping_label
 from napari_fewshot.ui.preferences import Preferences
 from napari_fewshot.ui.settings_form import Option, SettingsForm
 from napari_fewshot.ui.state import DockState, Progress
@@ -144,7 +144,8 @@ class FewShotPanel(QWidget):
             return
         self.next_step.setText(state.next_step)
         self.error.show_text(state.error)
-        self.notices.show_text("\n".join(state.notices))
+        bullet = "• " if len(state.notices) > 1 else ""
+        self.notices.show_text("\n".join(f"{bullet}{notice}" for notice in state.notices))
         self.images.show_images(state.images)
         self.channels.show_images(state.images)
         self.classes.show_classes(state.classes, state.brush)
@@ -218,23 +219,25 @@ class FewShotPanel(QWidget):
     def _propose_section(self) -> QWidget:
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
-        self.progress_text = QLabel()
-        self.estimate, self.warning = QLabel(), QLabel()
+        self.progress_text = wrapping_label()
+        how_far = QHBoxLayout()
+        how_far.addWidget(self.progress_text, 1)
+        how_far.addWidget(self.buttons[Action.CANCEL])
+        self.estimate, self.warning = wrapping_label(), wrapping_label()
         self.estimate.setToolTip(
-            "Roughly: a guess for two processor cores, until the first run has been measured. About: as fast as the "
-            "last run. Slices that you have decided on are not counted."
+            "About: as fast as the last run. Roughly: a guess, until such a run has been measured. "
+            "Slices that you have decided on are not counted."
         )
         self.warning.setStyleSheet("QLabel { border-left: 4px solid #f2c14e; padding-left: 6px; }")
-        for line in (self.estimate, self.warning):
-            line.setWordWrap(True)
-            line.hide()
+        self.estimate.hide()
+        self.warning.hide()
         return _section(
             "Propose",
             self.buttons[Action.PROPOSE],
             self.estimate,
             self.warning,
             self.progress,
-            _row(self.progress_text, self.buttons[Action.CANCEL]),
+            how_far,
         )
 
     def _review_section(self) -> QWidget:
@@ -264,12 +267,11 @@ class FewShotPanel(QWidget):
     def _advanced_section(self) -> QWidget:
         self.advanced = QCollapsible("Advanced", expandedIcon="▼", collapsedIcon="▶")
         self.advanced.addWidget(self.channels)
-        self.licence = QLabel()
-        self.licence.setWordWrap(True)
+        self.licence = wrapping_label()
         self.licence.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.segmenter.put_below("backbone", self.licence)
         self._show_licence()
         self.advanced.addWidget(self.segmenter.native)
-        self.advanced.addWidget(self.licence)
         self.advanced.addWidget(self.propagation.native)
         self.advanced.addWidget(self.memory)
         return self.advanced
@@ -322,8 +324,7 @@ class _Banner(QFrame):
         super().__init__()
         self.setObjectName(name)
         self.setStyleSheet(f"#{name} {{ background: {ground}; border-radius: 4px; }} QLabel {{ color: {ink}; }}")
-        self.text = QLabel()
-        self.text.setWordWrap(True)
+        self.text = wrapping_label()
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.close_button = QToolButton()
         self.close_button.setText("✕")

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 from magicgui.widgets import Container, create_widget
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QWidget
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 SettingsT = TypeVar("SettingsT")
 
@@ -58,6 +58,12 @@ class SettingsForm(Generic[SettingsT]):
         """The Qt widget."""
         widget: QWidget = self._container.native
         return widget
+
+    def put_below(self, name: str, widget: QWidget) -> None:
+        """Put something more below the widget of a field."""
+        rows = self.native.layout()
+        assert isinstance(rows, QVBoxLayout)
+        rows.insertWidget([known.name for known in self._container].index(name) + 1, widget)
 
     def __getitem__(self, name: str) -> Any:
         """The magicgui widget of a field."""

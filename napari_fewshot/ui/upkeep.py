@@ -62,7 +62,7 @@ class Upkeep:
     @property
     def kept(self) -> str:
         """What the kept features take, in words."""
-        return f"Kept now: {size(self.usage.memory_bytes)} in memory, {size(self.usage.disk_bytes)} on disk"
+        return f"Kept: {size(self.usage.memory_bytes)} in memory, {size(self.usage.disk_bytes)} on disk"
 
     def set_limits(self, memory_gib: float, disk_gib: float) -> None:
         """Keep no more than this from now on; 0 = nothing."""

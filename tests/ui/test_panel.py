@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import KEYS, Action
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND
+from napari_fewshot.ui.state import Progress
 from tests.fakes import BrightnessSegmenter
 
 OPENING = """
@@ -157,9 +159,22 @@ def test_errors_stay_until_somebody_has_read_them(opened: Callable[..., Any]) ->
     assert not dock.panel.error.isVisibleTo(dock.panel)
 
 
-def test_the_paint_button_says_correct_where_a_proposal_is_open(opened: Callable[..., Any]) -> None:
-    from dataclasses import replace
+def test_no_message_makes_the_dock_wider(opened: Callable[..., Any]) -> None:
+    _, dock = opened()
+    panel = dock.panel
+    panel.advanced.expand(animate=False)
+    before = panel.sizeHint().width()
+    panel.segmenter["backbone"].value = "resnet18"  # which comes with a notice
+    long = "Learning from what you taught, which takes a while, about 1 min 15 s left " * 3
+    full = {"estimate": long, "warning": long, "notices": (long, long), "kept": long, "not_preparing": long}
+    enabled = frozenset({Action.CANCEL})
+    panel.show_state(replace(panel._shown, error=long, enabled=enabled, progress=Progress(3, 9, long), **full))
+    QApplication.processEvents()
+    assert panel.sizeHint().width() == before
+    assert panel.notices.text.text().count("•") == 2
 
+
+def test_the_paint_button_says_correct_where_a_proposal_is_open(opened: Callable[..., Any]) -> None:
     _, dock = opened()
     panel = dock.panel
     panel.show_state(replace(panel._shown, correcting=True, above=12))

@@ -137,13 +137,15 @@ def test_the_dock_keeps_its_features_and_says_how_much(own: Any, monkeypatch: py
     dock.controller.propose()
     wait_for_threads(dock)
     assert dock.controller.session.review_queue() and not dock.panel.error_text.text()
+    dock.controller.propose()
+    wait_for_threads(dock)
     assert dock.panel.estimate.text().startswith("2 slices of 64 x 64: about 1 s, ")
     box = dock.panel.memory
-    assert box.kept.text().startswith("Kept now: ") and "Kept now: 0 MiB in memory" not in box.kept.text()
+    assert box.kept.text().startswith("Kept: ") and "Kept: 0 MiB in memory" not in box.kept.text()
 
     box.memory.setValue(0.0)
     wait_for_threads(dock)
-    assert "Kept now: 0 MiB in memory" in box.kept.text() and read_preferences().memory_gib == 0.0
+    assert "Kept: 0 MiB in memory" in box.kept.text() and read_preferences().memory_gib == 0.0
 
     asked: list[str] = []
     answers = iter((QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes))
