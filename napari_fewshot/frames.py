@@ -1,7 +1,8 @@
 """Frames: one 2D image each, with the key that everything said about it is filed under."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -138,9 +139,11 @@ class Stack:
         chosen = sorted({round(i * (len(images) - 1) / 8) for i in range(9)})
         return cls(lambda: [images[i] for i in chosen])
 
-    def samples(self) -> list["Pixels"]:
-        """Get at some of the images."""
-        return [Pixels(image() if callable(image) else image, "stack") for image in self._samples()]
+    def samples(self) -> Iterator["Pixels"]:
+        """Go through some of the images, leaving out those that cannot be opened (any more)."""
+        for image in self._samples():
+            with suppress(ImageError):
+                yield Pixels(image() if callable(image) else image, "stack")
 
 
 class Pixels:

@@ -1,5 +1,6 @@
 """Bringing images of any kind to one intensity scale."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
@@ -8,6 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from napari_fewshot.errors import ImageError
 from napari_fewshot.frames import Image, Pixels, Stack
 from napari_fewshot.imaging.tiling import plan_tiles, some_of
 
@@ -16,7 +18,7 @@ HIGH: Final = 99.9
 """Percentiles that become 0 and 1."""
 
 _LOCK: Final = Lock()
-_KNOWN: "Final[WeakKeyDictionary[Stack, IntensityScale]]" = WeakKeyDictionary()
+_KNOWN: "Final[WeakKeyDictionary[Stack, npt.NDArray[np.float32]]]" = WeakKeyDictionary()
 
 _LEAST_SPAN: Final = 0.25
 _SAMPLE: Final = 1_000_000
@@ -81,23 +83,21 @@ def scale_within(stack: Stack, pixels: Pixels, max_pixels: int) -> IntensityScal
 
     It is the image's own, so that slices which fade with depth look alike, but spans at least a quarter of what the
     stack spans, so that the noise of an empty slice is not blown up to the brightness of cells.
-
-    Raises
-    ------
-    ImageError
-        If one of the images that stand for the stack cannot be used.
     """
-    own, whole = intensity_scale(pixels, max_pixels), _stack_scale(stack, max_pixels)
-    return IntensityScale(own.low, np.maximum(own.high, own.low + _LEAST_SPAN * (whole.high - whole.low)))
+    own, span = intensity_scale(pixels, max_pixels), _stack_span(stack, max_pixels)
+    return IntensityScale(own.low, np.maximum(own.high, own.low + _LEAST_SPAN * span))
 
 
-def _stack_scale(stack: Stack, max_pixels: int) -> IntensityScale:
-    """From the lowest to the highest limit of some images of a stack; found once."""
+def _stack_span(stack: Stack, max_pixels: int) -> npt.NDArray[np.float32]:
+    """From the lowest to the highest limit of some images of a stack, per channel; found once."""
     with _LOCK:
         if stack not in _KNOWN:
-            scales = [intensity_scale(pixels, max_pixels) for pixels in stack.samples()]
-            low, high = np.min([s.low for s in scales], 0), np.max([s.high for s in scales], 0)
-            _KNOWN[stack] = IntensityScale(low, high)
+            scales = []
+            for pixels in stack.samples():
+                with suppress(ImageError):  # one with NaN, say: it has its own message when its turn comes
+                    scales.append(intensity_scale(pixels, max_pixels))
+            low, high = (np.array([getattr(s, side) for s in scales] or [[0]]) for side in ("low", "high"))
+            _KNOWN[stack] = high.max(0) - low.min(0)
         return _KNOWN[stack]
 
 

@@ -14,7 +14,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from psygnal import Signal
 
 from napari_fewshot.errors import ImageError, MaskError
-from napari_fewshot.frames import Frame, FrameKey
+from napari_fewshot.frames import Frame, FrameKey, Stack
 from napari_fewshot.frames import Labels as LabelMap
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.axes import Layout, LazyFrame, guess_channel_axis
@@ -594,8 +594,10 @@ def _frames_of(linked: _Linked) -> Iterator[Frame]:
         return
     layout = linked.layout
     y, x = (abs(float(linked.image.scale[axis])) for axis in layout.plane)
-    for position in layout.positions():
-        yield Frame((linked.uid, *position), LayerSlice(linked, position), (y, x))
+    slices = {position: LayerSlice(linked, position) for position in layout.positions()}
+    together = Stack.of(list(slices.values())) if layout.sliders else None
+    for position, one in slices.items():
+        yield Frame((linked.uid, *position), one, (y, x), together)
 
 
 def _is_usable(linked: _Linked) -> bool:

@@ -6,7 +6,8 @@ import torch
 import torchvision
 
 from napari_fewshot import Frame, Shot, SupportSet, load_segmenter
-from napari_fewshot.frames import Pixels, content_digest
+from napari_fewshot.errors import ImageError
+from napari_fewshot.frames import Pixels, Stack, content_digest
 from napari_fewshot.imaging.intensity import intensity_scale
 from napari_fewshot.imaging.tiling import plan_tiles, some_of
 from napari_fewshot.models.backbones.base import Backbone
@@ -258,3 +259,18 @@ def test_a_constant_slice_of_a_stack_is_recognised_and_a_stack_is_looked_at_once
     assert "same value" in concept.propose(frames[7]).note
     concept.propose(frames[3])
     assert sources[3].read <= 3 * stack[3].nbytes
+
+
+def test_images_of_a_stack_that_cannot_be_read_are_left_out_of_its_scale() -> None:
+    plane = texture(64, 64).astype(np.float32)
+    broken = np.full_like(plane, np.nan)
+
+    def gone() -> np.ndarray:
+        raise ImageError("the layer was deleted")
+
+    query = Frame("q", plane, stack=Stack.of([plane, broken, gone]))
+    alone = Frame("q", plane)
+    concept = load_segmenter("panet", device="cpu").learn(SupportSet([Shot(alone, (plane > 128).astype(np.int32))]))
+    np.testing.assert_array_equal(concept.propose(query).labels, concept.propose(alone).labels)
+    nothing = Frame("q", plane, stack=Stack.of([gone]))
+    np.testing.assert_array_equal(concept.propose(nothing).labels, concept.propose(alone).labels)
