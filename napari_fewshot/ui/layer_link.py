@@ -41,6 +41,8 @@ class _Linked:
     proposals: Any = None
     written: dict[tuple[int, ...], npt.NDArray[Any]] = field(default_factory=dict)
     """(H, W) by position: what an acceptance wrote, 0 elsewhere."""
+    known_layout: Layout | None = None
+    """Found once until the data change: every slice asks for it, and napari's layers answer slowly."""
 
     @property
     def data(self) -> Any:
@@ -50,7 +52,9 @@ class _Linked:
     @property
     def layout(self) -> Layout:
         """The axes of the image as it is now."""
-        return Layout(tuple(map(int, self.data.shape)), bool(self.image.rgb), self.channel_axis)
+        if self.known_layout is None or self.known_layout.channel_axis != self.channel_axis:
+            self.known_layout = Layout(tuple(map(int, self.data.shape)), bool(self.image.rgb), self.channel_axis)
+        return self.known_layout
 
 
 class LayerSlice:
@@ -366,6 +370,7 @@ class LayerLink:
     def _on_data(self, event: Any = None) -> None:
         """Let go of labels that lie no longer on their image; they stay in the viewer. Proposals go."""
         for linked in self._linked.values():
+            linked.known_layout = None
             if not _is_usable(linked):
                 continue
             if linked.labels is not None and not linked.layout.fits(linked.labels.data):
