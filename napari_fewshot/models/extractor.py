@@ -87,7 +87,8 @@ class FeatureExtractor:
         coarsest = self.levels[-1].stride
         below, beside = -height % coarsest, -width % coarsest
         padded = F.pad(planes[None], (0, beside, 0, below), mode="replicate")[0]
-        features = {level: _half(f) for level, f in self.backbone(padded).items()}
+        made = self.backbone(padded)
+        features = {level: _half(made.pop(level)) for level in tuple(made)}  # never all of both precisions at once
         return self.cache.put(key, FeaturePyramid(features, (height, width)))
 
     def relieve(self) -> bool:

@@ -23,6 +23,12 @@ _STRIDES: Final = (1, 2, 4, 8, 16)
 _SIGMAS: Final = (1.0, 2.0)
 _TRUNCATE: Final = 3.0
 
+_REACH: Final = 15
+"""How far the features of a level look, in its cells: 3 sigma for the jets, 4.5 sigma for averages over them."""
+
+_STRIP: Final = 1 << 17
+"""Values that are gone through at once on the CPU, about: what is made of them on the way stays in its cache."""
+
 # What typical natural and microscopy images give, so that all features have about unit size.
 _GAIN: Final = (8.0, 16.0, 32.0, 32.0, 24.0, 16.0, 16.0)
 
@@ -47,11 +53,23 @@ class ScaleSpace:
         features = {}
         plane = image[:, None]  # (n, 1, H, W): channels are treated alike and apart
         for level in self.levels:
-            parts = [_GAIN[0] * (plane[:, 0] - 0.5)] if level.stride == 1 else []
-            parts += [jet for sigma in _SIGMAS for jet in _jets(plane, sigma)]
-            features[level] = torch.cat(parts)  # (14 n or 15 n, h, w)
+            features[level] = _level_features(plane, with_raw=level.stride == 1)
             plane = F.avg_pool2d(plane, 2) if min(plane.shape[-2:]) >= 2 else plane
         return features
+
+
+def _level_features(plane: Tensor, with_raw: bool) -> Tensor:
+    """All features (14 n or 15 n, h, w) of (n, 1, h, w), strip by strip, which is faster and needs less memory."""
+    channels, _, height, width = plane.shape
+    features = plane.new_empty(((14 + with_raw) * channels, height, width))
+    rows = max(4 * _REACH, _STRIP // (channels * width)) if plane.device.type == "cpu" else height
+    for top in range(0, height, rows):
+        above, bottom = max(0, top - _REACH), min(height, top + rows)
+        strip = plane[:, :, above : bottom + _REACH]
+        parts = [_GAIN[0] * (strip[:, 0] - 0.5)] if with_raw else []
+        parts += [jet for sigma in _SIGMAS for jet in _jets(strip, sigma)]
+        torch.cat([part[:, top - above : bottom - above] for part in parts], out=features[:, top:bottom])
+    return features
 
 
 def _jets(plane: Tensor, sigma: float) -> list[Tensor]:
