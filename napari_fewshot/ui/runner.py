@@ -34,6 +34,7 @@ class ThreadRunner:
     def __init__(self, description: str) -> None:
         self._description = description
         self._worker: Any = None
+        self._handed_over: list[Job] = []  # empty once the worker has begun: Qt may hold on to it after its end
         self._stop = Event()
         self._receive: Callable[[object], None] | None = None
         self._waiting: tuple[Job, Callable[[object], None], int] | None = None
@@ -81,7 +82,8 @@ class ThreadRunner:
         self._stop, self._receive = Event(), receive
         self._bar = progress(total=total, desc=self._description) if self._description else None
         self._at_work.add(self)
-        self._worker = create_worker(_generate, job, self._stop.is_set)
+        self._handed_over = [job]
+        self._worker = create_worker(_generate, self._handed_over, self._stop.is_set)
         self._worker.yielded.connect(self._on_yielded)
         self._worker.finished.connect(self._on_finished)
         self._worker.start()
@@ -110,6 +112,7 @@ class ThreadRunner:
     def _deliver(self, item: object) -> None:
         if item is _ENDED:
             self._worker = None
+            self._handed_over.clear()
             self._at_work.discard(self)
             self._close_bar()
             waiting, self._waiting = self._waiting, None
@@ -127,9 +130,9 @@ class ThreadRunner:
             self._bar = None
 
 
-def _generate(job: Job, stopped: Callable[[], bool]) -> Iterator[object]:
+def _generate(handed_over: list[Job], stopped: Callable[[], bool]) -> Iterator[object]:
     """A generator function around the job, which napari tells from a plain function by its kind."""
-    for item in job(stopped):
+    for item in handed_over.pop()(stopped):
         if stopped():
             return
         yield item
