@@ -17,4 +17,4 @@ def test_strips_give_the_features_of_the_whole_image(
     monkeypatch.setattr(scale_space, "_STRIP", 1)  # as low as strips get: several per level
     strips = ScaleSpace()(image)
     for level, features in whole.items():
-        torch.testing.assert_close(strips[level], features, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(strips[level], features, atol=1e-4, rtol=0)  # rounding
