@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# The tensors of tests are small: a second thread of torch brings nothing, and costs a lot on a machine that is busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).parents[1]
 DATA = Path(os.environ.get("NAPARI_FEWSHOT_TEST_DATA") or REPOSITORY.parent / "shared")
 
