@@ -8,10 +8,10 @@ from torch import Tensor
 
 from napari_fewshot.models.backbones.base import FeaturePyramid
 from napari_fewshot.models.cache_folder import CacheFolder, name_of
-from napari_fewshot.models.cache_settings import GIB, CacheSettings, CacheUsage
+from napari_fewshot.models.cache_settings import CacheSettings, CacheUsage
 from napari_fewshot.models.disk_cache import DiskCache, on_device
 
-DEFAULT_LIMIT: Final = GIB
+DEFAULT_LIMIT: Final = CacheSettings().memory_bytes
 """Bytes."""
 
 
