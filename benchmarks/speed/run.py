@@ -160,7 +160,7 @@ def dock_seconds(starts: int) -> tuple[float | None, str]:
     """Seconds until the dock is open in a napari that runs; None and the reason where that cannot be measured."""
     blind = sys.platform == "linux" and not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
     within = ["xvfb-run", "-a"] if blind and shutil.which("xvfb-run") else []
-    environment = {"QT_QPA_PLATFORM": "offscreen"} if blind and not within else {}
+    environment = {"QT_QPA_PLATFORM": "xcb" if within else "offscreen"} if blind else {}
     found = []
     for _ in range(starts):
         done = run_python([str(HERE / "open_dock.py")], environment, within)
