@@ -132,13 +132,14 @@ class ImageFeatures:
         backbone = extractor.backbone
         largest = extractor.tile_values // pixels.channels
         self.tiles = plan_tiles(pixels.size, largest, backbone.halo, backbone.levels[-1].stride)
-        self._scale = intensity_scale(pixels, largest) if stack is None else scale_within(stack, pixels, largest)
         self._last_read: tuple[Tile, Image] | None = None
+        seen = pixels if len(self.tiles) > 1 else Pixels(self._read(self.tiles[0]), "")  # one tile: read just once
+        self._scale = intensity_scale(seen, largest) if stack is None else scale_within(stack, seen, largest)
 
     @cached_property
     def is_constant(self) -> bool:
         """Whether all pixels of every channel have one value."""
-        first = self._pixels[:1, :1]
+        first = self._read(self.tiles[0])[:1, :1]
         return all(bool((self._read(tile) == first).all()) for tile in self.tiles)
 
     def pyramid(self, tile: Tile) -> FeaturePyramid:
