@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from napari_fewshot.models.backbones.base import FeaturePyramid, Level
-from napari_fewshot.models.blocks.classwise import one_vs_rest, safe_logit
 from napari_fewshot.models.blocks.pixels import choose_pixels
 from napari_fewshot.models.blocks.pooling import masked_pool
-from napari_fewshot.models.blocks.quality import expected_iou
+from napari_fewshot.models.blocks.quality import ExpectedIoU
 from napari_fewshot.models.blocks.resampling import merge_levels, sample, to_cells, upsample
 from napari_fewshot.models.blocks.similarity import cosine_map
 from napari_fewshot.models.blocks.standardise import feature_statistics, standardisation
@@ -124,13 +123,11 @@ def test_cosine_is_one_for_parallel_features_and_ignores_their_length() -> None:
     assert cosine_map(noise(8, 5, 4), torch.zeros(1, 8, dtype=torch.float64)).abs().max() == 0
 
 
-def test_one_vs_rest_is_binary_for_one_class_and_background_below_one_half() -> None:
-    p = torch.tensor([[0.2, 0.7]])
-    torch.testing.assert_close(one_vs_rest(p), torch.cat([1 - p, p]))
-    many = one_vs_rest(torch.tensor([[0.4, 0.9], [0.3, 0.6]]))
-    torch.testing.assert_close(many.sum(0), torch.ones(2))
-    assert many.argmax(0).tolist() == [0, 1]
-    assert torch.isfinite(safe_logit(torch.tensor([0.0, 1.0]))).all()
+def expected_iou(probabilities: Tensor, parts: int = 1) -> float:
+    quality = ExpectedIoU()
+    for part in probabilities.chunk(parts, 1):
+        quality.add(part)
+    return quality.value
 
 
 def test_expected_iou_is_the_mean_of_simulated_ious() -> None:
@@ -143,6 +140,7 @@ def test_expected_iou_is_the_mean_of_simulated_ious() -> None:
         truth = torch.rand(60, 60, generator=generator) < foreground
         ious.append(((mask & truth).sum() / (mask | truth).sum()).item())
     assert expected_iou(p) == pytest.approx(sum(ious) / len(ious), abs=0.01)
+    assert expected_iou(p, parts=4) == pytest.approx(expected_iou(p))
 
 
 def test_expected_iou_of_sure_answers_is_one() -> None:

@@ -37,10 +37,3 @@ class ExpectedIoU:
         """In [0, 1]."""
         credit = _PRIOR_AREA * self._pixels
         return min(1.0, max(0.0, (self._hit + credit) / (self._union + credit)))
-
-
-def expected_iou(probabilities: Tensor) -> float:
-    """Return `ExpectedIoU` of a whole image (1 + C, H, W)."""
-    quality = ExpectedIoU()
-    quality.add(probabilities)
-    return quality.value

@@ -40,6 +40,11 @@ def upsample(maps: Tensor, level: Level, size: tuple[int, int]) -> Tensor:
     return maps[:, :height, :width]
 
 
+def probabilities(logits: Tensor, level: Level, size: tuple[int, int]) -> Tensor:
+    """Upsample logits (1 + C, h, w), then softmax: (1 + C, H, W). Interpolating probabilities would blur them."""
+    return upsample(logits, level, size).softmax(0)
+
+
 def sample(
     maps: Tensor, level: Level, ys: Tensor, xs: Tensor, per_cell: Callable[[Tensor], Tensor] = lambda cells: cells
 ) -> Tensor:

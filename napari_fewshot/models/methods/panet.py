@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
-from napari_fewshot.models.blocks.classwise import probabilities
 from napari_fewshot.models.blocks.pooling import masked_pool
-from napari_fewshot.models.blocks.resampling import merge_levels
+from napari_fewshot.models.blocks.resampling import merge_levels, probabilities
 from napari_fewshot.models.blocks.similarity import cosine_map
 from napari_fewshot.models.methods.base import (
     AdditiveMethod,
