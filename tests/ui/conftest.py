@@ -98,3 +98,15 @@ def disk_stack(slices: int = 5, size: int = 64) -> tuple[np.ndarray, np.ndarray]
 def iou(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two masks."""
     return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+def propose_on_disks(viewer: Any, dock: Any, slices: int = 3) -> None:
+    """Open a stack of disks, teach its first slice, and wait for proposals on the others."""
+    image, truth = disk_stack(slices)
+    viewer.add_image(image, name="disks")
+    viewer.dims.set_point(0, 0)
+    dock.controller.paint()
+    viewer.layers["disks labels"].data[0] = truth[0]
+    dock.controller.teach()
+    dock.controller.propose()
+    wait_for_threads(dock)

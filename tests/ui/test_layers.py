@@ -16,7 +16,7 @@ from napari_fewshot.io.labels import write_layer
 from napari_fewshot.session import FrameState
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND
 from tests.fakes import BrightnessSegmenter
-from tests.ui.conftest import disk_stack, wait_for_threads
+from tests.ui.conftest import disk_stack, propose_on_disks, wait_for_threads
 
 
 @pytest.fixture
@@ -263,15 +263,8 @@ def test_class_colours_are_those_of_the_layers(window: Any) -> None:
 
 def test_accepting_is_one_step_of_the_layers_own_undo(window: Any) -> None:
     viewer, dock = window
-    image, truth = disk_stack(3)
-    viewer.add_image(image, name="disks")
-    viewer.dims.set_point(0, 0)
-    dock.controller.paint()
+    propose_on_disks(viewer, dock)
     labels = viewer.layers["disks labels"]
-    labels.data[0] = truth[0]
-    dock.controller.teach()
-    dock.controller.propose()
-    wait_for_threads(dock)
     dock.controller.set_accept_score(0.0)
     dock.controller.accept_above()
     assert labels.data[1].any() and labels.data[2].any()
@@ -283,14 +276,7 @@ def test_accepting_is_one_step_of_the_layers_own_undo(window: Any) -> None:
 
 def test_napari_undo_and_redo_on_a_proposal_are_corrections(window: Any) -> None:
     viewer, dock = window
-    image, truth = disk_stack(3)
-    viewer.add_image(image, name="disks")
-    viewer.dims.set_point(0, 0)
-    dock.controller.paint()
-    viewer.layers["disks labels"].data[0] = truth[0]
-    dock.controller.teach()
-    dock.controller.propose()
-    wait_for_threads(dock)
+    propose_on_disks(viewer, dock)
     viewer.dims.set_point(0, 1)
     proposals = viewer.layers["disks proposals"]
     before = proposals.data[1].copy()
@@ -311,15 +297,8 @@ def test_many_pixels_are_accepted_without_filling_the_memory_with_undo_records(
 ) -> None:
     monkeypatch.setattr("napari_fewshot.ui.layer_link._HISTORY_PIXELS", 10)
     viewer, dock = window
-    image, truth = disk_stack(3)
-    viewer.add_image(image, name="disks")
-    viewer.dims.set_point(0, 0)
-    dock.controller.paint()
+    propose_on_disks(viewer, dock)
     labels = viewer.layers["disks labels"]
-    labels.data[0] = truth[0]
-    dock.controller.teach()
-    dock.controller.propose()
-    wait_for_threads(dock)
     dock.controller.set_accept_score(0.0)
     dock.controller.accept_above()
     assert labels.data[1].any() and not labels._undo_history

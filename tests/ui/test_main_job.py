@@ -22,7 +22,7 @@ from napari_fewshot.ui.actions import KEYS, Action
 from napari_fewshot.ui.dock import FewShotDock
 from napari_fewshot.ui.ports import ExportRequest
 from tests.fakes import BrightnessSegmenter
-from tests.ui.conftest import disk_stack, iou, wait_for_threads, wait_until
+from tests.ui.conftest import disk_stack, iou, propose_on_disks, wait_for_threads, wait_until
 
 
 def coin_stack() -> tuple[np.ndarray, np.ndarray]:
@@ -204,14 +204,7 @@ def test_closing_the_dock_frees_it_and_leaves_the_layers(make_napari_viewer: Cal
 
 def _use(viewer: Any, dock: Any) -> None:
     """Teach, propose, accept, so that everything is connected."""
-    image, truth = disk_stack(3)
-    viewer.add_image(image, name="disks")
-    viewer.dims.set_point(0, 0)
-    dock.controller.paint()
-    viewer.layers["disks labels"].data[0] = truth[0]
-    dock.controller.teach()
-    dock.controller.propose()
-    wait_for_threads(dock)
+    propose_on_disks(viewer, dock)
     dock.controller.next_to_review()
     dock.controller.accept()
     wait_for_threads(dock)
