@@ -133,6 +133,13 @@ def _filter_y(plane: Tensor, kernel: Tensor) -> Tensor:
     return F.conv2d(padded, kernel[None, None, :, None])
 
 
+def jets_of(images: Tensor, stride: int) -> Tensor:
+    """Compute the features (B, 14 or 15, H / stride, W / stride) of one level for gray images (B, H, W)."""
+    plane = F.avg_pool2d(images[:, None], stride) if stride > 1 else images[:, None]
+    features = _level_features(plane, with_raw=stride == 1)  # features of all images, one after the other
+    return features.view(-1, len(images), *features.shape[1:]).transpose(0, 1)
+
+
 def make(name: str) -> ScaleSpace:
     """Make the backbone."""
     return ScaleSpace()

@@ -145,11 +145,15 @@ class TorchvisionTrunk:
 
     def __call__(self, image: Tensor) -> dict[Level, Tensor]:
         """Compute features; see `Backbone`."""
-        x = ((three_channels(image) - self._mean) / self._std)[None]
+        return {level: f[0] for level, f in self.batch(three_channels(image)[None]).items()}
+
+    def batch(self, images: Tensor) -> dict[Level, Tensor]:
+        """Compute the features (B, C, H / s, W / s) of several images (B, 3, H, W) of one size."""
+        x = (images - self._mean) / self._std
         features = {}
         for level, stage, scale in zip(self.levels, self._stages, self._scales, strict=True):
-            x = stage(x)  # (1, C, H / s, W / s)
-            features[level] = scale * x[0]
+            x = stage(x)
+            features[level] = scale * x
         return features
 
 
