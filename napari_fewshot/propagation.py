@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -10,8 +11,11 @@ from napari_fewshot.errors import FewShotError
 from napari_fewshot.frames import Frame, FrameKey, Labels
 from napari_fewshot.imaging.masks import drop_small
 from napari_fewshot.proposals import Proposal
-from napari_fewshot.segmenter import Concept, FewShotSegmenter
+from napari_fewshot.segmenter import Concept, FewShotSegmenter, TileProgress
 from napari_fewshot.support import UNLABELLED, Shot, SupportSet
+
+RunProgress = Callable[[FrameKey | None, int, int], None]
+"""A `TileProgress` that is told first which frame is at work, None while learning."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ def propagate(
     settings: PropagationSettings | None = None,
     *,
     on_failure: Callable[[FrameFailure], None] | None = None,
+    progress: RunProgress | None = None,
 ) -> Iterator[Proposal]:
     """Learn from the support set once, then propose for one frame after the other.
 
@@ -56,6 +61,8 @@ def propagate(
         Defaults to ``PropagationSettings()``.
     on_failure
         Called for a frame that cannot be used; the rest goes on. Without it the first such frame raises.
+    progress
+        Called before each tile, so that large images show how far they are; what it raises ends the propagation there.
 
     Yields
     ------
@@ -71,26 +78,36 @@ def propagate(
     """
     settings = settings or PropagationSettings()
     shots = {shot.key: shot for shot in support}
-    concept = segmenter.learn(support)
+    concept = segmenter.learn(support, progress=_about(None, progress))
     for frame in frames:
         shot = shots.get(frame.key)
         if shot is not None and settings.skip_taught and not shot.is_partial:
             continue
         try:
-            yield propose_one(concept, frame, shot, settings)
+            yield propose_one(concept, frame, shot, settings, _about(frame.key, progress))
         except FewShotError as error:
             if on_failure is None:
                 raise
             on_failure(FrameFailure(frame.key, str(error)))
 
 
-def propose_one(concept: Concept, frame: Frame, shot: Shot | None, settings: PropagationSettings) -> Proposal:
+def propose_one(
+    concept: Concept,
+    frame: Frame,
+    shot: Shot | None,
+    settings: PropagationSettings,
+    progress: TileProgress | None = None,
+) -> Proposal:
     """Propose for one frame, tidy up, and let what a person labelled on it stand."""
-    proposal = concept.propose(frame)
+    proposal = concept.propose(frame, progress=progress)
     labels = drop_small(proposal.labels, settings.min_area)
     if shot is not None and shot.labels.shape == labels.shape:
         labels = keep_human(labels, shot.labels)
     return proposal if labels is proposal.labels else replace(proposal, labels=labels)
+
+
+def _about(key: FrameKey | None, progress: RunProgress | None) -> TileProgress | None:
+    return None if progress is None else partial(progress, key)
 
 
 def keep_human(labels: Labels, human: Labels) -> Labels:

@@ -1,12 +1,19 @@
 """The port: what the rest of the package asks of a few-shot segmenter, whoever provides it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Protocol, runtime_checkable
 
 from napari_fewshot.frames import Frame
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.support import SupportSet
+
+TileProgress = Callable[[int, int], None]
+"""Told before each tile of an image how many tiles are done, and how many there are in all (at least one more).
+
+A large image has many tiles, a small one is a single one. Whatever it raises ends the work there and comes out of the
+call; what was computed until then stays known, nothing else has changed.
+"""
 
 
 @runtime_checkable
@@ -18,8 +25,15 @@ class Concept(Protocol):
         """The shots it was learnt from."""
         ...
 
-    def propose(self, frame: Frame) -> Proposal:
+    def propose(self, frame: Frame, *, progress: TileProgress | None = None) -> Proposal:
         """Propose labels for a frame, at the size of its image.
+
+        Parameters
+        ----------
+        frame
+            What to propose for.
+        progress
+            Told how far it is, and may raise to give up.
 
         Raises
         ------
@@ -38,8 +52,15 @@ class FewShotSegmenter(Protocol):
         """Method, backbone and device in words."""
         ...
 
-    def learn(self, support: SupportSet) -> Concept:
+    def learn(self, support: SupportSet, *, progress: TileProgress | None = None) -> Concept:
         """Learn from all shots; learning again after a small change is cheap.
+
+        Parameters
+        ----------
+        support
+            What was taught.
+        progress
+            Told how far it is, and may raise to give up.
 
         Raises
         ------

@@ -23,7 +23,7 @@ from psygnal import Signal
 
 from napari_fewshot.errors import MaskError, SupportError
 from napari_fewshot.frames import Frame, FrameKey, Labels, frame_name
-from napari_fewshot.propagation import FrameFailure, PropagationSettings, keep_human, propagate
+from napari_fewshot.propagation import FrameFailure, PropagationSettings, RunProgress, keep_human, propagate
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import FewShotSegmenter, SegmenterSettings
 from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet
@@ -89,9 +89,15 @@ class Run:
     retried: frozenset[FrameKey] = frozenset()
     """Frames that had been rejected before, and get another try."""
 
-    def proposals(self, on_failure: Callable[[FrameFailure], None] | None = None) -> Iterator[Proposal]:
+    def proposals(
+        self,
+        on_failure: Callable[[FrameFailure], None] | None = None,
+        progress: RunProgress | None = None,
+    ) -> Iterator[Proposal]:
         """Load the segmenter if need be, learn, and propose; see `propagate`."""
-        return propagate(self.segmenter(), self.support, self.frames, self.settings, on_failure=on_failure)
+        return propagate(
+            self.segmenter(), self.support, self.frames, self.settings, on_failure=on_failure, progress=progress
+        )
 
 
 class Session:
@@ -382,10 +388,11 @@ class Session:
         first: FrameKey | None = None,
         *,
         on_failure: Callable[[FrameFailure], None] | None = None,
+        progress: RunProgress | None = None,
     ) -> Iterator[Proposal]:
-        """Propose for every open frame, recording each proposal before it is yielded."""
+        """Propose for every open frame, recording each proposal before it is yielded; see `propagate`."""
         run = self.start_run(first)
-        for proposal in run.proposals(on_failure):
+        for proposal in run.proposals(on_failure, progress):
             if not self.record(run, proposal) and run.generation != self._generation:
                 return
             yield proposal

@@ -206,10 +206,18 @@ class FakeRunner:
         self.started += 1
         self.stopped = False
         self.receive, self.total = receive, total
-        self.items = job(lambda: self.stopped)
+        self.items = job(self)
 
     def stop(self) -> None:
         self.stopped = True
+
+    def gave_up(self) -> bool:
+        return self.stopped
+
+    def tell(self, item: object) -> None:
+        """What the thread says in the middle of a step arrives at once here."""
+        if not self.stopped:
+            self.receive(item)
 
     def step(self) -> bool:
         """Run the thread up to its next result. Returns whether there was one."""
@@ -540,6 +548,67 @@ def test_progress_says_how_far_it_is_and_how_long_it_takes(dock: Dock) -> None:
     assert dock.state.progress.text == "3 of 5, about 4 s left"
 
 
+def test_within_a_large_image_progress_goes_on_by_tiles(dock: Dock) -> None:
+    """A tile takes a second. Two images have been taught, five are proposed for."""
+    heard: list[tuple[str, float]] = []
+    dock.segmenter.tiles = 10
+
+    def on_tile(key: Any) -> None:
+        assert dock.state.progress is not None
+        heard.append((dock.state.progress.text, dock.state.progress.done + dock.state.progress.part))
+        dock.seconds += 1.0
+
+    dock.segmenter.on_tile = on_tile  # type: ignore[method-assign]
+    dock.propose_all()
+    texts = [text.replace("\u00a0", " ") for text, _ in heard]
+    assert texts[0] == "Learning from what you taught ..."
+    assert texts[9] == "Learning from what you taught ... 90 %"
+    assert texts[10] == "0 of 5"
+    assert texts[15] == "0 of 5, 50 % of the next, about 45 s left"
+    assert texts[57] == "4 of 5, 70 % of the next, about 3 s left"
+    assert [at for _, at in heard[10:]] == pytest.approx(np.arange(50) / 10)
+    assert dock.state.progress is None and len(dock.session.review_queue()) == 5
+
+
+def test_progress_on_a_single_large_image_is_told_without_counting_to_one() -> None:
+    dock = Dock(a=np.stack([picture(0), picture(1)]))
+    heard = []
+    dock.segmenter.tiles = 4
+
+    def on_tile(key: Any) -> None:
+        heard.append(dock.state.progress.text)  # type: ignore[union-attr]
+        dock.seconds += 30.0
+
+    dock.segmenter.on_tile = on_tile  # type: ignore[method-assign]
+    dock.propose_all()
+    assert heard[-2:] == ["50\u00a0%, about 1 min 0 s left", "75\u00a0%, about 30 s left"]
+
+
+@pytest.mark.parametrize("stage", ["learning", "proposing"])
+def test_a_stop_takes_effect_within_one_tile(dock: Dock, stage: str) -> None:
+    key = ("a", 0) if stage == "learning" else ("a", 1)
+    dock.segmenter.tiles = 50
+
+    def on_tile(seen: Any) -> None:
+        if seen == key and dock.segmenter.tiles_seen.count(key) == 20:
+            dock.controller.cancel()
+
+    dock.teach_first()
+    dock.segmenter.on_tile = on_tile  # type: ignore[method-assign]
+    dock.controller.propose()
+    while dock.runner.step():
+        pass
+    assert dock.segmenter.tiles_seen.count(key) == 20, "none after the stop"
+    assert dock.segmenter.tiles_seen[-1] == key
+    assert dock.session.review_queue() == [] and dock.state.progress is None and not dock.state.error
+
+    dock.segmenter.on_tile = lambda key: None  # type: ignore[method-assign]
+    dock.controller.propose()
+    dock.runner.finish()
+    assert len(dock.session.review_queue()) == 5
+    np.testing.assert_array_equal(dock.layers.proposed(("a", 1)), truth(1))
+
+
 def test_a_layer_deleted_during_a_run_stops_nothing(dock: Dock) -> None:
     dock.teach_first()
     dock.controller.propose()
@@ -575,7 +644,7 @@ def test_one_bad_slice_is_told_about_and_the_others_go_on() -> None:
 def test_a_failing_segmenter_is_shown_and_nothing_is_lost(dock: Dock) -> None:
     dock.teach_first()
 
-    def broken(support: Any) -> Any:
+    def broken(support: Any, **_: Any) -> Any:
         raise RuntimeError("out of memory")
 
     dock.segmenter.learn = broken  # type: ignore[method-assign]
@@ -993,9 +1062,9 @@ def test_a_defect_while_preparing_is_told_and_stops_nothing_else(dock: Dock) -> 
 def test_notices_of_a_run_are_shown_once_until_they_were_read(dock: Dock) -> None:
     propose = Brightness.propose
 
-    def noting(concept: Brightness, frame: Frame) -> Proposal:
+    def noting(concept: Brightness, frame: Frame, **options: Any) -> Proposal:
         dark = f"all pixels of '{frame.name}' have the same value" if frame.key[0] == "b" else "cuda ran out of memory"
-        return replace(propose(concept, frame), note=dark)
+        return replace(propose(concept, frame, **options), note=dark)
 
     dock.layers.names["b"] = "dish"
     dock.features.notice = "the disk is all but full"

@@ -115,6 +115,31 @@ def test_a_defect_is_not_mistaken_for_a_frame_that_cannot_be_used() -> None:
         next(proposals)
 
 
+def test_progress_is_told_before_each_tile_of_what_is_at_work() -> None:
+    told: list[tuple[object, int, int]] = []
+    frames = [square("a"), square("b")]
+    list(propagate(BrightnessSegmenter(tiles=2), SUPPORT, frames, progress=lambda *at: told.append(at)))
+    assert told == [(key, done, 2) for key in (None, "a", "b") for done in (0, 1)]
+
+
+@pytest.mark.parametrize("at", [(None, 1), ("a", 0), ("b", 1)])
+def test_what_progress_raises_ends_the_propagation_there(at: tuple[str | None, int]) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def give_up(key: object, done: int, total: int) -> None:
+        if (key, done) == at:
+            raise EnoughError
+
+    segmenter, keys, failures = BrightnessSegmenter(tiles=2), [], []
+    frames = [square("a"), square("b"), square("c")]
+    with pytest.raises(EnoughError):
+        keys.extend(p.key for p in propagate(segmenter, SUPPORT, frames, on_failure=failures.append, progress=give_up))
+    expected = {None: [], "a": [], "b": ["a"]}
+    assert keys == expected[at[0]] and failures == []
+    assert segmenter.tiles_seen.count(at[0] or "taught") == at[1]
+
+
 def test_a_negative_area_is_refused() -> None:
     with pytest.raises(ValueError, match="min_area is -1 pixels; use 0 or more"):
         PropagationSettings(min_area=-1)

@@ -291,6 +291,21 @@ def test_a_consumer_of_an_overtaken_run_is_told_to_stop(session: Session) -> Non
     assert list(proposals) == []
 
 
+def test_giving_up_in_the_middle_of_a_frame_keeps_what_is_there(
+    session: Session, segmenter: BrightnessSegmenter
+) -> None:
+    segmenter.tiles = 4
+
+    def give_up(key: object, done: int, total: int) -> None:
+        if (key, done) == (z(2), 3):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(session.propose(z(1), progress=give_up))
+    assert [session.state(z(n)) for n in (1, 2)] == [FrameState.PROPOSED, FrameState.UNTOUCHED]
+    assert len(list(session.propose(z(1)))) == 4
+
+
 def test_a_result_for_a_frame_that_was_removed_or_decided_meanwhile_is_dropped(proposed: Session) -> None:
     run = proposed.start_run()
     late = {p.key: p for p in run.proposals()}

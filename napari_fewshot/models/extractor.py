@@ -1,6 +1,6 @@
 """From an image to its features, once: intensity scale, tiles, padding, backbone, device, precision, cache."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Final
@@ -15,6 +15,7 @@ from napari_fewshot.imaging.tiling import Tile, plan_tiles, some_of
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level, Statistics
 from napari_fewshot.models.blocks.standardise import feature_statistics
 from napari_fewshot.models.cache import FeatureCache
+from napari_fewshot.models.progress import heed, one_tile
 
 TILE_VALUES: Final = 1 << 22
 """Pixels times channels that go through the backbone at once."""
@@ -139,13 +140,29 @@ class ImageFeatures:
     @cached_property
     def is_constant(self) -> bool:
         """Whether all pixels of every channel have one value."""
+        return all(self.constant_tiles())
+
+    def constant_tiles(self) -> Iterator[bool]:
+        """Tell of one tile after the other whether all its pixels have the value of the first."""
         first = self._read(self.tiles[0])[:1, :1]
-        return all(bool((self._read(tile) == first).all()) for tile in self.tiles)
+        for tile in self.tiles:
+            heed()
+            yield bool((self._read(tile) == first).all())
+
+    def steps(self, tiles: int) -> int:
+        """How many tiles the backbone sees where so many are asked for: those for the statistics come on top."""
+        return tiles + (len(self._sampled) if tiles and len(self.tiles) > 1 else 0)
 
     def pyramid(self, tile: Tile) -> FeaturePyramid:
         """Features of what is read for a tile, with the statistics of the whole image."""
-        pyramid = self._extractor.compute(self._read(tile), self._scale)
-        return pyramid if len(self.tiles) == 1 else replace(pyramid, statistics=self._statistics)
+        statistics = self._statistics if len(self.tiles) > 1 else None
+        with one_tile(self, tile):
+            pyramid = self.compute(tile)
+        return pyramid if statistics is None else replace(pyramid, statistics=statistics)
+
+    def compute(self, tile: Tile) -> FeaturePyramid:
+        """Features of what is read for a tile, without statistics: to have them at hand later."""
+        return self._extractor.compute(self._read(tile), self._scale)
 
     def _read(self, tile: Tile) -> Image:
         """Read what a tile needs; the last one is kept, so that nothing is read twice in a row."""
@@ -153,12 +170,18 @@ class ImageFeatures:
             self._last_read = tile, self._pixels[tile.read]
         return self._last_read[1]
 
+    @property
+    def _sampled(self) -> tuple[Tile, ...]:
+        """Tiles that stand for the whole image in its statistics."""
+        return some_of(self.tiles, _STATISTICS_TILES)
+
     @cached_property
     def _statistics(self) -> Mapping[Level, Statistics]:
         """Mean and deviation of every feature, over some tiles spread evenly over the image."""
         parts: dict[Level, list[tuple[int, Tensor, Tensor]]] = {}
-        for tile in some_of(self.tiles, _STATISTICS_TILES):
-            pyramid = self._extractor.compute(self._read(tile), self._scale)
+        for tile in self._sampled:
+            with one_tile(self, tile, "statistics"):
+                pyramid = self.compute(tile)
             for level in pyramid.levels:
                 rows, columns = (slice(s.start // level.stride, -(-s.stop // level.stride)) for s in tile.inner)
                 cells = pyramid.features[level][:, rows, columns]

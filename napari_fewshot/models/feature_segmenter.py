@@ -1,6 +1,6 @@
 """A segmenter is an extractor plus a method; this joins the two and is where numpy becomes tensors and back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,11 +10,14 @@ import torch
 
 from napari_fewshot.errors import ImageError, MaskError
 from napari_fewshot.frames import Frame, Labels, Pixels
+from napari_fewshot.imaging.tiling import Tile
 from napari_fewshot.models.blocks.quality import ExpectedIoU
 from napari_fewshot.models.devices import is_out_of_memory, moved, with_relief
 from napari_fewshot.models.extractor import FeatureExtractor, ImageFeatures
 from napari_fewshot.models.methods.base import FewShotMethod, LabelledPart, SupportFeatures
+from napari_fewshot.models.progress import expect, heed, told
 from napari_fewshot.proposals import Proposal
+from napari_fewshot.segmenter import TileProgress
 from napari_fewshot.support import UNLABELLED, Shot, SupportSet
 
 
@@ -31,10 +34,15 @@ class FeatureSegmenter:
         self._last: FeatureConcept | None = None
 
     @torch.inference_mode()
-    def learn(self, support: SupportSet) -> "FeatureConcept":
+    def learn(self, support: SupportSet, *, progress: TileProgress | None = None) -> "FeatureConcept":
         """Learn from all shots; see `FewShotSegmenter`."""
         support.check()
-        return with_relief(self.extractor, lambda: self._learn(support))
+
+        def work() -> FeatureConcept:
+            with told(progress):
+                return self._learn(support)
+
+        return with_relief(self.extractor, work)
 
     def _learn(self, support: SupportSet) -> "FeatureConcept":
         shots = {shot.digest: shot for shot in support.canonical()}
@@ -55,6 +63,7 @@ class FeatureSegmenter:
 
     def _taught(self, shot: Shot) -> tuple[int, SupportFeatures]:
         """Number of channels of a shot's image, and the shot as a method sees it."""
+        heed()
         pixels = shot.frame.open()
         if shot.labels.shape != pixels.size:
             raise MaskError(f"mask is {shot.labels.shape} but '{shot.frame.name}' is {pixels.size}; paint it again")
@@ -64,7 +73,9 @@ class FeatureSegmenter:
                 f"all pixels of '{shot.frame.name}' have the same value, so nothing can be learnt from it; "
                 "teach another image"
             )
-        parts = partial(_labelled_parts, features, shot.labels, self.extractor.device)
+        tiles = [tile for tile in features.tiles if (shot.labels[tile.core] != UNLABELLED).any()]
+        expect(features.steps(len(tiles)))
+        parts = partial(_labelled_parts, features, tiles, shot.labels, self.extractor.device)
         return pixels.channels, SupportFeatures(parts, not shot.is_partial, shot.digest)
 
     @torch.inference_mode()
@@ -75,10 +86,14 @@ class FeatureSegmenter:
         """
         try:
             features = self.extractor.open(frame.open(), frame.stack)
-            if features.is_constant:
+            for is_constant in features.constant_tiles():
+                if not is_constant:
+                    break
+                yield
+            else:
                 return
             for tile in features.tiles:
-                features.pyramid(tile)
+                features.compute(tile)
                 yield
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -102,7 +117,7 @@ class FeatureConcept:
         return self.support.class_ids
 
     @torch.inference_mode()
-    def propose(self, frame: Frame) -> Proposal:
+    def propose(self, frame: Frame, *, progress: TileProgress | None = None) -> Proposal:
         """Propose labels for a frame; see `Concept`."""
         pixels = frame.open()
         taught = next(iter(self.channels.values()))
@@ -111,11 +126,17 @@ class FeatureConcept:
                 f"'{frame.name}' has {pixels.channels} channel(s), but the taught images have {taught}; "
                 "label images of different kinds one kind at a time"
             )
-        return with_relief(self.extractor, lambda: self._propose(frame, pixels))
+
+        def work() -> Proposal:
+            with told(progress):
+                return self._propose(frame, pixels)
+
+        return with_relief(self.extractor, work)
 
     def _propose(self, frame: Frame, pixels: Pixels) -> Proposal:
         key, name = frame.key, frame.name
         features = self.extractor.open(pixels, frame.stack)
+        expect(features.steps(len(features.tiles)))
         probabilities = np.zeros((1 + len(self.class_ids), *pixels.size), np.float32)
         labels = np.zeros(pixels.size, np.int32)
         confidence = np.ones(pixels.size, np.float32)
@@ -138,14 +159,14 @@ class FeatureConcept:
         )
 
 
-def _labelled_parts(features: ImageFeatures, labels: Labels, device: str) -> Iterator[LabelledPart]:
-    """Go through a shot tile by tile, leaving out tiles on which nothing is labelled."""
-    for tile in features.tiles:
-        painted = labels[tile.core]
-        if (painted != UNLABELLED).any():
-            known = np.full(tile.size, UNLABELLED, np.int64)
-            known[tile.inner] = painted
-            yield features.pyramid(tile), torch.from_numpy(known).to(device)
+def _labelled_parts(
+    features: ImageFeatures, tiles: Sequence[Tile], labels: Labels, device: str
+) -> Iterator[LabelledPart]:
+    """Go through those tiles of a shot on which something is labelled."""
+    for tile in tiles:
+        known = np.full(tile.size, UNLABELLED, np.int64)
+        known[tile.inner] = labels[tile.core]
+        yield features.pyramid(tile), torch.from_numpy(known).to(device)
 
 
 def _check_channels(channels: Mapping[str, int], shots: Mapping[str, Shot]) -> None:

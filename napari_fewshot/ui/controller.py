@@ -19,7 +19,7 @@ from napari_fewshot.session import FrameState, Run, Session
 from napari_fewshot.support import BACKGROUND, UNLABELLED, LabelClass, Shot, SupportSet
 from napari_fewshot.ui.actions import Action, with_key
 from napari_fewshot.ui.forecast import Forecast, duration, in_words
-from napari_fewshot.ui.jobs import Failed, Finished, Stage, Written, export_job, propose_job
+from napari_fewshot.ui.jobs import Failed, Finished, Stage, Tiles, Written, export_job, propose_job
 from napari_fewshot.ui.next_step import Situation, next_step, percent
 from napari_fewshot.ui.notices import Notices
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportStack, Layers, Runner, View
@@ -31,6 +31,7 @@ Unpainted = Literal["automatic", "background", "unknown"]
 
 LARGEST_ID = PAINTED_BACKGROUND - 1
 _COPIED_BYTES = 64 << 20
+_LEAST_GONE = 0.02  # of a frame, before the time left is told
 _REDRAW_SECONDS = 0.1  # at most this often while results stream in
 
 _P = ParamSpec("_P")
@@ -117,7 +118,8 @@ class Controller:
         self._run: Run | None = None
         self._done = 0
         self._stage = ""
-        self._first_result_at: float | None = None
+        self._part = 0.0  # of the frame at work
+        self._timed_from: tuple[float, float] | None = None  # the clock, and how many frames were done then
         self._drawn_at = 0.0
         self._failures: list[FrameFailure] = []
         self._exporting = ""
@@ -338,7 +340,7 @@ class Controller:
         self._upkeep.pause()
         self._forecast.begin(self.session.settings)
         self._run, self._done, self._failures, self._stage = run, 0, [], "Loading the model ..."
-        self._first_result_at = None
+        self._part, self._timed_from = 0.0, None
         self._runner.start(partial(propose_job, run), partial(self._receive, run), len(run.frames))
 
     def _end_run(self) -> None:
@@ -361,10 +363,13 @@ class Controller:
         match item:
             case Stage():
                 self._stage = item.text
+            case Tiles():
+                important = False
+                self._is_at(self._done, item.done / item.total, timed=item.key is not None)
             case Proposal():
                 important = self._receive_proposal(run, item)
             case FrameFailure():
-                self._done += 1
+                self._is_at(self._done + 1, timed=False)
                 if item.key in self.session.frames:  # of a layer that was deleted nobody wants to hear
                     self._failures.append(item)
             case Failed():
@@ -377,9 +382,7 @@ class Controller:
 
     def _receive_proposal(self, run: Run, proposal: Proposal) -> bool:
         """Record and show a proposal. Returns whether somebody is looking at it."""
-        self._done += 1
-        if self._first_result_at is None:
-            self._first_result_at = self._clock()
+        self._is_at(self._done + 1)
         self._forecast.done(self.session.settings, proposal.key, self._clock())
         self._notices.add(self._in_words(proposal.note), self._layers.name(proposal.key))
         self._notices.add(self._upkeep.features.notice)
@@ -389,6 +392,12 @@ class Controller:
         self._ensure_proposals(_uid(proposal.key))
         self._show_proposal(proposal.key)
         return self._done == 1 or proposal.key == self._last_shown
+
+    def _is_at(self, done: int, part: float = 0.0, *, timed: bool = True) -> None:
+        """Take note of how far the run is; from the first time on that counts, the time left can be told."""
+        self._done, self._part = done, part
+        if timed and self._timed_from is None:
+            self._timed_from = self._clock(), done + part
 
     def _finish(self) -> None:
         failures = self._failures
@@ -789,14 +798,19 @@ class Controller:
     def _progress(self) -> Progress | None:
         if self._run is None:
             return Progress(0, 0, self._exporting) if self._exporting else None
-        total = len(self._run.frames)
-        if not self._done or self._first_result_at is None:
-            return Progress(0, 0, self._stage)
-        text = f"{self._done} of {total}"
-        if self._done > 1:
-            seconds = (self._clock() - self._first_result_at) / (self._done - 1) * (total - self._done)
-            text += f", about {duration(seconds)} left"
-        return Progress(self._done, total, text)
+        if self._timed_from is None:  # loading, or learning, from large images perhaps
+            if not self._part:
+                return Progress(0, 0, self._stage)
+            return Progress(0, 1, f"{self._stage} {percent(self._part)}", self._part)
+        total, (begun, before) = len(self._run.frames), self._timed_from
+        words = [f"{self._done} of {total}"]
+        if self._part:
+            words = [percent(self._part)] if total == 1 else [*words, f"{percent(self._part)} of the next"]
+        gone = self._done + self._part - before
+        if gone > _LEAST_GONE:
+            seconds = (self._clock() - begun) / gone * (total - self._done - self._part)
+            words.append(f"about {duration(seconds)} left")
+        return Progress(self._done, total, ", ".join(words), self._part)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from napari_fewshot.io.labels import write_labels_tiff
 from napari_fewshot.propagation import FrameFailure
 from napari_fewshot.segmenter import FewShotSegmenter, Prepares
 from napari_fewshot.session import Run
-from napari_fewshot.ui.ports import ExportStack, Features
+from napari_fewshot.ui.ports import Asker, ExportStack, Features
 
 _LONGEST_REST = 1.0  # seconds
 _NAP = 0.02  # seconds, after which somebody who wants it to stop is heard
@@ -23,6 +23,23 @@ class Stage:
     """What is being done, in words."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How far a large image is.
+
+    Attributes
+    ----------
+    key
+        The image; None for those that are being learnt from.
+    done, total
+        Tiles.
+    """
+
+    key: FrameKey | None
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -55,20 +72,26 @@ class _Stopped(Exception):
     """Somebody asked the job to stop."""
 
 
-def propose_job(run: Run, stopped: Callable[[], bool]) -> Iterator[object]:
-    """Yield stages, proposals and failures of a run; asks ``stopped`` at every frame."""
+def propose_job(run: Run, asker: Asker) -> Iterator[object]:
+    """Yield stages, proposals and failures of a run; gives up between two tiles, and tells how far large images are."""
     failures: deque[FrameFailure] = deque()
 
     def note_failure(failure: FrameFailure) -> None:
         failures.append(failure)
-        if stopped():
+        if asker.gave_up():
             raise _Stopped
+
+    def note_tile(key: FrameKey | None, done: int, total: int) -> None:
+        if asker.gave_up():
+            raise _Stopped
+        if total > 1:
+            asker.tell(Tiles(key, done, total))
 
     try:
         yield Stage("Loading the model ...")
         run.segmenter()
         yield Stage("Learning from what you taught ...")
-        for proposal in run.proposals(note_failure):
+        for proposal in run.proposals(note_failure, note_tile):
             while failures:
                 yield failures.popleft()
             yield proposal
@@ -85,7 +108,7 @@ def prepare_job(
     segmenter: Callable[[], FewShotSegmenter],
     frames: Sequence[Frame],
     may_load: Callable[[], bool],
-    stopped: Callable[[], bool],
+    asker: Asker,
 ) -> Iterator[object]:
     """Prepare one image after the other, resting as long as it works: somebody paints meanwhile.
 
@@ -101,8 +124,8 @@ def prepare_job(
             try:
                 begun = time.monotonic()
                 for _ in worker.prepare(frame):
-                    _rest(time.monotonic() - begun, stopped)
-                    if stopped():
+                    _rest(time.monotonic() - begun, asker)
+                    if asker.gave_up():
                         return
                     begun = time.monotonic()
             except FewShotError:
@@ -114,13 +137,13 @@ def prepare_job(
         yield Failed(error)
 
 
-def _rest(seconds: float, stopped: Callable[[], bool]) -> None:
+def _rest(seconds: float, asker: Asker) -> None:
     end = time.monotonic() + min(seconds, _LONGEST_REST)
-    while time.monotonic() < end and not stopped():
+    while time.monotonic() < end and not asker.gave_up():
         time.sleep(_NAP)
 
 
-def tidy_job(features: Features, stopped: Callable[[], bool]) -> Iterator[object]:
+def tidy_job(features: Features, asker: Asker) -> Iterator[object]:
     """Do what was asked for with the kept features, and yield what they take then."""
     try:
         yield features.tidy()
@@ -128,13 +151,11 @@ def tidy_job(features: Features, stopped: Callable[[], bool]) -> Iterator[object
         yield Failed(error)
 
 
-def export_job(
-    stacks: Sequence[tuple[Path, ExportStack]], overwrite: bool, stopped: Callable[[], bool]
-) -> Iterator[object]:
+def export_job(stacks: Sequence[tuple[Path, ExportStack]], overwrite: bool, asker: Asker) -> Iterator[object]:
     """Write one file after the other, yielding each."""
     try:
         for path, stack in stacks:
-            if stopped():
+            if asker.gave_up():
                 return
             yield Stage(f"Writing {path.name} ...")
             yield Written(

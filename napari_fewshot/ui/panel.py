@@ -33,6 +33,9 @@ from napari_fewshot.ui.preferences import Preferences
 from napari_fewshot.ui.settings_form import Option, SettingsForm
 from napari_fewshot.ui.state import DockState, Progress
 
+_STEPS = 100
+"""Of the progress bar for each frame."""
+
 _TITLES = {"skip_taught": "Leave out slices taught in full", "min_area": "Smallest object (pixels)"}
 _UNPAINTED = (
     ("automatic", "automatic", "Unknown if you brushed some background on the slice, background otherwise."),
@@ -165,8 +168,8 @@ class FewShotPanel(QWidget):
         self.progress_text.setVisible(progress is not None)
         self.buttons[Action.CANCEL].setVisible(progress is not None and Action.CANCEL in self._enabled())
         if progress is not None:
-            self.progress.setRange(0, progress.total)
-            self.progress.setValue(progress.done)
+            self.progress.setRange(0, _STEPS * progress.total)
+            self.progress.setValue(round(_STEPS * (progress.done + progress.part)))
             self.progress_text.setText(progress.text)
 
     def _enabled(self) -> frozenset[Action]:

@@ -20,8 +20,21 @@ PAINTED_BACKGROUND = 254
 Stack = npt.NDArray[np.unsignedinteger[Any]]
 """(sliders..., H, W) label values."""
 
-Job = Callable[[Callable[[], bool]], Iterator[object]]
-"""Work for a thread: given a function that tells whether to stop, yields what it finds."""
+
+class Asker(Protocol):
+    """Who asked for a job, as the job can reach them from its thread."""
+
+    def gave_up(self) -> bool:
+        """Whether the job should stop."""
+        ...
+
+    def tell(self, item: object) -> None:
+        """Say something in the middle of a step, before there is anything to yield."""
+        ...
+
+
+Job = Callable[[Asker], Iterator[object]]
+"""Work for a thread: yields what it finds."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ _COUNTED = (Proposal, FrameFailure, Written)
 class ThreadRunner:
     """Runs a `Job` off the GUI thread.
 
-    A new job waits until the one before has stopped, which it does at its next frame: two runs would only slow
+    A new job waits until the one before has stopped, which it does at its next step: two runs would only slow
     each other down.
 
     Parameters
@@ -66,7 +66,7 @@ class ThreadRunner:
             self._launch(job, receive, total)
 
     def stop(self) -> None:
-        """Stop what runs: nothing more is heard of it, and its thread ends at the next frame."""
+        """Stop what runs: nothing more is heard of it, and its thread ends at the next step."""
         self._stop.set()
         self._receive = None
         self._waiting = None
@@ -83,7 +83,9 @@ class ThreadRunner:
         self._bar = progress(total=total, desc=self._description) if self._description else None
         self._at_work.add(self)
         self._handed_over = [job]
-        self._worker = create_worker(_generate, self._handed_over, self._stop.is_set)
+        asker = _Asker(self._stop)
+        self._worker = create_worker(_generate, self._handed_over, asker)
+        asker.tell = self._worker.yielded.emit  # in order with what the job yields, and on the GUI thread
         self._worker.yielded.connect(self._on_yielded)
         self._worker.finished.connect(self._on_finished)
         self._worker.start()
@@ -130,9 +132,18 @@ class ThreadRunner:
             self._bar = None
 
 
-def _generate(handed_over: list[Job], stopped: Callable[[], bool]) -> Iterator[object]:
+class _Asker:
+    """The runner, as its job knows it."""
+
+    tell: Callable[[object], None]
+
+    def __init__(self, stop: Event) -> None:
+        self.gave_up = stop.is_set
+
+
+def _generate(handed_over: list[Job], asker: _Asker) -> Iterator[object]:
     """A generator function around the job, which napari tells from a plain function by its kind."""
-    for item in handed_over.pop()(stopped):
-        if stopped():
+    for item in handed_over.pop()(asker):
+        if asker.gave_up():
             return
         yield item

@@ -44,11 +44,14 @@ class Progress:
         Frames; a total of 0 means that it is not known yet.
     text
         The same in words.
+    part
+        Share of the frame at work that is done, from 0 to 1.
     """
 
     done: int
     total: int
     text: str
+    part: float = 0.0
 
 
 @dataclass(frozen=True)

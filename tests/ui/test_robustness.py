@@ -11,8 +11,6 @@ import pytest
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QApplication, QMessageBox
 
-from napari_fewshot.frames import Frame
-from napari_fewshot.proposals import Proposal
 from napari_fewshot.session import FrameState
 from napari_fewshot.ui.export_dialog import ExportDialog
 from napari_fewshot.ui.ports import ExportChoice
@@ -20,28 +18,13 @@ from tests.fakes import BrightnessSegmenter
 from tests.ui.conftest import disk_stack, wait_for_threads, wait_until
 
 
-class SlowConcept:
-    def __init__(self, concept: Any, segmenter: "SlowSegmenter") -> None:
-        self.concept, self.segmenter = concept, segmenter
-
-    @property
-    def support(self) -> Any:
-        return self.concept.support
-
-    def propose(self, frame: Frame) -> Proposal:
-        self.segmenter.frames_begun += 1
-        time.sleep(self.segmenter.seconds)
-        return self.concept.propose(frame)  # type: ignore[no-any-return]
-
-
 class SlowSegmenter(BrightnessSegmenter):
-    """Takes its time for every frame."""
+    """Takes its time for every tile."""
 
     seconds = 0.05
-    frames_begun = 0
 
-    def learn(self, support: Any) -> Any:
-        return SlowConcept(super().learn(support), self)
+    def on_tile(self, key: Any) -> None:
+        time.sleep(self.seconds)
 
 
 def taught(opened: Callable[..., Any], segmenter: Any, **layers: Any) -> tuple[Any, Any]:
@@ -86,17 +69,21 @@ def test_a_new_run_overtakes_the_old_one(opened: Callable[..., Any]) -> None:
     assert generations == {2}
 
 
-def test_cancel_stops_within_one_frame(opened: Callable[..., Any]) -> None:
-    segmenter = SlowSegmenter()
-    segmenter.seconds = 0.2
+def test_cancel_stops_within_one_tile_and_the_bar_moves_by_tiles(opened: Callable[..., Any]) -> None:
+    segmenter = SlowSegmenter(tiles=20)
     _, dock = taught(opened, segmenter)
     dock.controller.propose()
     wait_until(lambda: queue_length(dock) >= 1)
+    second = len(segmenter.tiles_seen)
+    wait_until(lambda: len(segmenter.tiles_seen) >= second + 5)
+    assert dock.panel.progress.maximum() == 11 * 100
+    assert 100 < dock.panel.progress.value() < 200
+    assert " of the next, about " in dock.panel.progress_text.text()
     dock.controller.cancel()
-    begun = segmenter.frames_begun
+    before = len(segmenter.tiles_seen)
     wait_for_threads(dock)
-    assert segmenter.frames_begun <= begun + 1
-    assert 1 <= queue_length(dock) < 11
+    assert len(segmenter.tiles_seen) <= before + 1
+    assert queue_length(dock) == 1
     assert not dock.panel.progress.isVisibleTo(dock.panel)
 
 
