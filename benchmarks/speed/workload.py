@@ -16,7 +16,7 @@ from napari_fewshot.models.backbones.base import Backbone
 from napari_fewshot.models.backbones.scale_space import ScaleSpace
 from napari_fewshot.models.backbones.torchvision_trunks import TorchvisionTrunk, weights_of
 from napari_fewshot.models.cache import FeatureCache
-from napari_fewshot.models.extractor import FeatureExtractor
+from napari_fewshot.models.extractor import FeatureExtractor, precision_for
 from napari_fewshot.models.feature_segmenter import FeatureSegmenter
 from napari_fewshot.models.methods import auto
 from napari_fewshot.models.weights import locate, read_weights
@@ -86,8 +86,10 @@ def as_tensor(image: Image, device: str) -> torch.Tensor:
 
 @torch.inference_mode()
 def forward(backbone: Backbone, image: torch.Tensor) -> None:
-    """Send an image through the bare backbone, and wait until it is through."""
-    backbone(image)
+    """Send an image through the bare backbone, in the precision that it is used in, and wait until it is through."""
+    precision = precision_for(backbone, str(image.device))
+    with torch.autocast(image.device.type, precision, enabled=precision != torch.float32):
+        backbone(image)
     if image.is_cuda:
         torch.cuda.synchronize()
 

@@ -15,14 +15,23 @@ from napari_fewshot.imaging.tiling import Tile, plan_tiles, some_of
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level, Statistics
 from napari_fewshot.models.blocks.standardise import feature_statistics
 from napari_fewshot.models.cache import FeatureCache
+from napari_fewshot.models.devices import free_memory, is_out_of_memory, peak_memory, working_precision
 from napari_fewshot.models.progress import heed, one_tile
 
 TILE_VALUES: Final = 1 << 22
-"""Pixels times channels that go through the backbone at once."""
+"""Pixels times channels that go through the backbone at once, where there is memory for them."""
 
 _LEAST_VALUES: Final = 1 << 18
 _STATISTICS_TILES: Final = 9
 _HALF_LIMIT: Final = 65504.0
+_STRIP: Final = 1 << 18
+"""Values whose order in memory is changed at once on the CPU: few enough to stay in its cache."""
+
+_PROBE: Final = 256
+"""Side of the picture with which it is found out what a backbone takes of a card's memory."""
+
+_SHARE: Final = 0.25
+"""Of the free memory of a card, for the backbone: methods need some as well, and so does the screen."""
 
 
 class FeatureExtractor:
@@ -39,7 +48,11 @@ class FeatureExtractor:
     cache
         Where features are kept by the content of their image; a cache may serve several extractors.
     tile_values
-        Pixels times channels to compute at once; a larger image goes through in overlapping tiles.
+        Pixels times channels to compute at once; a larger image goes through in overlapping tiles. By default
+        `TILE_VALUES`, less on a graphics card with little free memory.
+    precision
+        In which the backbone works; by default what is fastest on the device and the backbone bears. What half
+        precision cannot hold is computed again in single.
     """
 
     def __init__(
@@ -47,18 +60,26 @@ class FeatureExtractor:
         backbone: Backbone,
         device: str = "cpu",
         cache: FeatureCache | None = None,
-        tile_values: int = TILE_VALUES,
+        tile_values: int | None = None,
+        precision: torch.dtype | None = None,
     ) -> None:
         self.backbone = backbone.to(device)
         self.device = device
         self.cache = cache if cache is not None else FeatureCache()
-        self.tile_values = tile_values
         self.notice = ""
+        self._precision = precision
+        self.tile_values = self._fitting_values() if tile_values is None else tile_values
+
+    @property
+    def precision(self) -> torch.dtype:
+        """In which the backbone works; features are kept in half precision in any case."""
+        return precision_for(self.backbone, self.device) if self._precision is None else self._precision
 
     @property
     def key(self) -> str:
         """Everything, beside the image, that features depend on."""
-        return f"{self.backbone.key}|unit-range-1|half|{torch.device(self.device).type}"
+        working = "" if self.precision == torch.float32 else f"|{str(self.precision).removeprefix('torch.')}"
+        return f"{self.backbone.key}|unit-range-1|half|{torch.device(self.device).type}{working}"
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -88,9 +109,40 @@ class FeatureExtractor:
         coarsest = self.levels[-1].stride
         below, beside = -height % coarsest, -width % coarsest
         padded = F.pad(planes[None], (0, beside, 0, below), mode="replicate")[0]
-        made = self.backbone(padded)
+        made = self._features(padded)
         features = {level: _half(made.pop(level)) for level in tuple(made)}  # never all of both precisions at once
         return self.cache.put(key, FeaturePyramid(features, (height, width)))
+
+    def _features(self, planes: Tensor) -> dict[Level, Tensor]:
+        """Let padded planes (n, H, W) go through the backbone."""
+        if self.precision == torch.float32:
+            return self.backbone(planes)
+        with torch.autocast(torch.device(self.device).type, self.precision):
+            made = self.backbone(planes)
+        if all(bool(f.isfinite().all()) for f in made.values()):
+            return made
+        del made
+        return self.backbone(planes)
+
+    @torch.inference_mode()
+    def _fitting_values(self) -> int:
+        """As many values at once as there is memory for: all at first, half of them, a quarter ..."""
+        free = free_memory(self.device)
+        if free is None:
+            return TILE_VALUES
+        side = -(-_PROBE // self.levels[-1].stride) * self.levels[-1].stride
+        probe = torch.zeros(1, side, side, device=self.device)
+        try:
+            self._features(probe)  # the first time takes some that is kept
+            each = max(1, peak_memory(self.device, lambda: self._features(probe))) / probe.numel()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return _LEAST_VALUES
+        values = TILE_VALUES
+        while values > _LEAST_VALUES and values * each > _SHARE * (free - self.cache.limit):
+            values //= 2
+        return values
 
     def relieve(self) -> bool:
         """Ask for less memory after there was not enough: smaller tiles, in the end the CPU.
@@ -189,6 +241,11 @@ class ImageFeatures:
         return {level: _pooled(several) for level, several in parts.items()}
 
 
+def precision_for(backbone: Backbone, device: str) -> torch.dtype:
+    """Return what is fastest on a device and a backbone bears."""
+    return working_precision(device) if getattr(backbone, "mixed_precision", False) else torch.float32
+
+
 def _pooled(parts: list[tuple[int, Tensor, Tensor]]) -> Statistics:
     """Mean and deviation of everything, from number, mean and deviation of its parts."""
     numbers, means, deviations = zip(*parts, strict=True)
@@ -199,4 +256,13 @@ def _pooled(parts: list[tuple[int, Tensor, Tensor]]) -> Statistics:
 
 
 def _half(features: Tensor) -> Tensor:
-    return features.half().clamp_(-_HALF_LIMIT, _HALF_LIMIT)  # what is larger became infinite
+    """Half precision (C, h, w), one channel after the other in memory, in whatever order the backbone has them."""
+    if features.is_contiguous():
+        half = features.half()
+    else:
+        half = torch.empty(features.shape, dtype=torch.float16, device=features.device)
+        height, on_cpu = features.shape[1], features.device.type == "cpu"
+        rows = max(1, _STRIP // features[:, 0].numel()) if on_cpu else height
+        for top in range(0, height, rows):
+            half[:, top : top + rows] = features[:, top : top + rows].half()
+    return half.clamp_(-_HALF_LIMIT, _HALF_LIMIT)  # what is larger became infinite

@@ -70,7 +70,8 @@ class FeaturePyramid:
 class Backbone(Protocol):
     """A frozen network, or anything else, from images to features. It sees no labels and keeps no state.
 
-    On typical images its features have about unit standard deviation.
+    On typical images its features have about unit standard deviation. One that has an attribute ``mixed_precision``
+    which is true may be run with its products in half precision, where that is faster; the others never are.
     """
 
     @property

@@ -67,6 +67,7 @@ class TimmTrunk:
         If weights are missing or do not fit.
     """
 
+    mixed_precision = True
     halo = 192  # transformers and networks with global averages look everywhere; from further away it changes little
 
     def __init__(self, name: str, weights: Mapping[str, Tensor] | None = None) -> None:
@@ -85,13 +86,13 @@ class TimmTrunk:
         lacking = sorted(missing & net.state_dict().keys())
         if lacking:
             raise _unfit(asked.model, f"{len(lacking)} tensor(s) missing ({', '.join(lacking[:3])} ...)")
-        self._net = net.eval().requires_grad_(False)
+        self._net = net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self._mean = torch.tensor(asked.settings["mean"])[:, None, None]
         self._std = torch.tensor(asked.settings["std"])[:, None, None]
         self._scales = [1.0] * len(self._numbers)
         self._grain = 1
         self._explore(name, max(strides), int(asked.settings["input_size"][-1]))
-        self.key = f"{TIMM_PREFIX}{asked.model}@{','.join(map(str, self._numbers))}-{fingerprint(tensors)}-1"
+        self.key = f"{TIMM_PREFIX}{asked.model}@{','.join(map(str, self._numbers))}-{fingerprint(tensors)}-2"
 
     @property
     def matching_strides(self) -> tuple[int, ...]:
@@ -122,7 +123,7 @@ class TimmTrunk:
         if below or beside:
             x = F.pad(x, (0, beside, 0, below), mode="replicate")
         features: list[Tensor] = self._net.forward_intermediates(
-            x,
+            x.contiguous(memory_format=torch.channels_last),
             indices=[n - 1 for n in self._numbers],
             norm=self._norm,
             stop_early=True,

@@ -120,6 +120,7 @@ class TorchvisionTrunk:
         If weights are missing or do not fit.
     """
 
+    mixed_precision = True
     halo = 192  # no cell of any of them looks further (ResNet-50 up to layer 3: 291 pixels across)
 
     def __init__(self, name: str, weights: Mapping[str, Tensor] | None = None) -> None:
@@ -129,8 +130,9 @@ class TorchvisionTrunk:
         _load(net, tensors, name, trunk.unused)
         self.levels = tuple(Level(stride, trunk.alignment) for stride in trunk.strides)
         self.matching_strides = trunk.matching
-        self.key = f"{name}-{fingerprint(tensors)}-1"
-        self._stages = nn.ModuleList(trunk.stages(net)).eval().requires_grad_(False)
+        self.key = f"{name}-{fingerprint(tensors)}-2"
+        stages = nn.ModuleList(trunk.stages(net)).eval().requires_grad_(False)
+        self._stages = stages.to(memory_format=torch.channels_last)
         self._mean = torch.tensor(_MEAN)[:, None, None]
         self._std = torch.tensor(_STD)[:, None, None]
         self._scales = [1.0] * len(self.levels)
@@ -149,7 +151,7 @@ class TorchvisionTrunk:
 
     def batch(self, images: Tensor) -> dict[Level, Tensor]:
         """Compute the features (B, C, H / s, W / s) of several images (B, 3, H, W) of one size."""
-        x = (images - self._mean) / self._std
+        x = ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
         features = {}
         for level, stage, scale in zip(self.levels, self._stages, self._scales, strict=True):
             x = stage(x)
