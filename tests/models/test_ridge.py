@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from napari_fewshot.models.backbones.base import FeaturePyramid, Level
+from napari_fewshot.models.blocks.levels import LiftedLevels
 from napari_fewshot.models.blocks.random_features import RandomFeatures
 from napari_fewshot.models.blocks.resampling import upsample
 from napari_fewshot.models.blocks.standardise import standardisation
@@ -41,7 +42,7 @@ def design(pyramid: FeaturePyramid, lift: RandomFeatures | None = None) -> Tenso
 
 @pytest.mark.parametrize("lift", [None, RandomFeatures(16)])
 def test_it_is_the_weighted_least_squares_solution(lift: RandomFeatures | None) -> None:
-    method = Ridge(shrinkage=0.05, prior=0, lift=lift)
+    method = Ridge(shrinkage=0.05, prior=0, levels=LiftedLevels(lift))
     state = method.fit([shot(1), shot(2)], (1, 2))
     x = torch.cat([design(features(1), lift), design(features(2), lift)])
     y = torch.cat([labels(1), labels(2)]).flatten()
@@ -58,7 +59,7 @@ def test_it_is_the_weighted_least_squares_solution(lift: RandomFeatures | None) 
 
 @pytest.mark.parametrize("lift", [None, RandomFeatures(16)])
 def test_adding_and_removing_shots_equals_fitting_again_to_the_last_bit(lift: RandomFeatures | None) -> None:
-    method = Ridge(lift=lift)
+    method = Ridge(levels=LiftedLevels(lift))
     at_once = method.fit([shot(1), shot(3)], (1, 2))
     stepwise = method.fit([shot(2), shot(3)], (1, 2))
     before = stepwise.solution.weights.clone()
@@ -103,5 +104,5 @@ def test_with_a_lift_it_solves_what_is_not_linear() -> None:
     def accuracy(method: Ridge) -> float:
         return (method.predict(method.fit(shots, (1,)), pyramid).argmax(0) == middle).float().mean().item()
 
-    assert accuracy(Ridge(lift=RandomFeatures(64))) > 0.9
+    assert accuracy(Ridge(levels=LiftedLevels(RandomFeatures(64)))) > 0.9
     assert accuracy(Ridge(prior=0)) < 0.8

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
+from napari_fewshot.models.blocks.levels import LiftedLevels
 from napari_fewshot.models.blocks.random_features import RandomFeatures
 from napari_fewshot.models.methods import panet
 from napari_fewshot.models.methods.base import FewShotMethod, SupportFeatures
@@ -62,4 +63,6 @@ class Blend:
 
 def make(backbone: Backbone) -> Blend:
     """Blend both on the levels that the backbone has and recommends."""
-    return Blend([(Ridge(lift=RandomFeatures(_WIDTH)), 1 - _PROTOTYPES), (panet.make(backbone), _PROTOTYPES)])
+    return Blend(
+        [(Ridge(levels=LiftedLevels(RandomFeatures(_WIDTH))), 1 - _PROTOTYPES), (panet.make(backbone), _PROTOTYPES)]
+    )

@@ -4,32 +4,24 @@ W = (X^T D X + lambda I)^-1 X^T D Y, with D such that every label weighs the sam
 that is needed of a shot are n, sum x and sum x x^T over the pixels of each label: learning from one more
 shot, or one less, is exact and costs that shot only.
 
-With a *lift*, the features of every level are joined by random features of them, and the classifier may bend
-(Rahimi & Recht, 2007). Everything stays linear after that, so each level is computed at its own stride.
+With *lifted* levels, features are joined by random features of them, and the classifier may bend (Rahimi & Recht,
+2007).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
+from napari_fewshot.models.blocks.levels import LiftedLevels
 from napari_fewshot.models.blocks.pixels import choose_pixels
-from napari_fewshot.models.blocks.random_features import RandomFeatures
-from napari_fewshot.models.blocks.resampling import sample, upsample
-from napari_fewshot.models.blocks.standardise import standardisation
 from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState, SupportFeatures, with_background
 
 _PIXELS_PER_LABEL: Final = 4000
 """Pixels looked at per label and shot; more change little and cost time."""
-
-_CHUNK: Final = {"cpu": 1 << 12}
-"""Cells whose random features are held at once, by kind of device: few enough to stay in the cache of a processor."""
-
-_CHUNK_ELSEWHERE: Final = 1 << 18
 
 _BLOCK: Final = 256
 """Columns of x^T x that are computed at once."""
@@ -95,8 +87,8 @@ class Ridge(AdditiveMethod[ShotMoments, RidgeWeights]):
         tau: probabilities are softmax(tau W^T x + offset).
     prior
         Between 0, every label as likely as any other, and 1, as likely as its share of the taught area.
-    lift
-        Random features to add to every level.
+    levels
+        Which features there are of a pixel.
     """
 
     name = "ridge"
@@ -106,21 +98,20 @@ class Ridge(AdditiveMethod[ShotMoments, RidgeWeights]):
         shrinkage: float = 1e-2,
         sharpness: float = 8.0,
         prior: float = 0.5,
-        lift: RandomFeatures | None = None,
+        levels: LiftedLevels | None = None,
     ) -> None:
         self.shrinkage = shrinkage
         self.sharpness = sharpness
         self.prior = prior
-        self.lift = lift
+        self.levels = LiftedLevels() if levels is None else levels
 
     def summarise(self, shot: SupportFeatures) -> ShotMoments:
         """Sum up the pixels of every label of a shot."""
         moments: dict[int, Moments] = {}
         for pyramid, labels in shot.parts():
-            lifts = {level: partial(self._lifted, *standardisation(pyramid, level)) for level in pyramid.levels}
             for value, (ys, xs) in choose_pixels(labels, _PIXELS_PER_LABEL).items():
-                parts = [sample(f, level, ys, xs, lifts[level]) for level, f in pyramid.features.items()]
-                x = torch.cat([*parts, torch.ones_like(parts[0][:, :1])], 1)  # (N, D)
+                features = self.levels.sample(pyramid, ys, xs)
+                x = torch.cat([features, torch.ones_like(features[:, :1])], 1)  # (N, D)
                 area = int((labels == value).sum()) if shot.is_dense else 0
                 part = Moments(len(x), area, x.double().sum(0), _gram(x))
                 moments[value] = moments[value] + part if value in moments else part
@@ -146,38 +137,8 @@ class Ridge(AdditiveMethod[ShotMoments, RidgeWeights]):
     def predict(self, state: AdditiveState[ShotMoments, RidgeWeights], query: FeaturePyramid) -> Tensor:
         """Apply W to every level at its own stride, up(W F) = W up(F), and add up."""
         weights = state.solution.weights
-        scores = weights[-1][:, None, None]
-        at = 0
-        for level, features in query.features.items():
-            width = len(features) + (0 if self.lift is None else self.lift.width)
-            mixed = self._mixed(features, *standardisation(query, level), weights[at : at + width].T)
-            scores = scores + upsample(mixed, level, query.size)
-            at += width
-        return (self.sharpness * scores + state.solution.offset[:, None, None]).softmax(0)
-
-    def _lifted(self, scale: Tensor, shift: Tensor, cells: Tensor) -> Tensor:
-        """Standardised features of some cells of a level (C, N), with their random features (C + width, N)."""
-        standard = torch.addcmul(shift[:, None], cells.to(scale.dtype), scale[:, None])
-        return standard if self.lift is None else torch.cat([standard, self.lift(standard)])
-
-    def _mixed(self, features: Tensor, scale: Tensor, shift: Tensor, weights: Tensor) -> Tensor:
-        """Compute ``weights @ lifted`` of a whole level (C, h, w): (1 + C, h, w), part by part.
-
-        What is linear in the features, W and the projection of the random features, is done to them in one product,
-        and takes standardisation in, so that features are gone through once.
-        """
-        direct, bent = weights[:, : len(features)], weights[:, len(features) :]
-        first, offset = direct, torch.zeros_like(direct[:, 0])
-        if self.lift is not None:
-            projection, thresholds = self.lift.draw(len(features), features.device)
-            first, offset = torch.cat([projection, direct]), torch.cat([thresholds, offset])
-        first, offset = first * scale, offset + first @ shift
-        mixed = []
-        for cells in features.flatten(1).split(_CHUNK.get(features.device.type, _CHUNK_ELSEWHERE), 1):
-            products = torch.addmm(offset[:, None], first, cells.to(scale.dtype))  # (width + 1 + C, N)
-            lifted, scores = products[: -len(direct)], products[-len(direct) :]
-            mixed.append(torch.addmm(scores, bent, lifted.relu_()))
-        return torch.cat(mixed, 1).view(-1, *features.shape[1:])
+        offset = self.sharpness * weights[-1] + state.solution.offset
+        return self.levels.apply(query, self.sharpness * weights[:-1]).add_(offset[:, None, None]).softmax(0)
 
 
 def _gram(x: Tensor) -> Tensor:
