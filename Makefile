@@ -48,6 +48,12 @@ speed: $(VENV)/.ready-dev libraries  ## measure time, memory and how they grow, 
 	@mkdir -p build
 	@$(BIN)/python benchmarks/speed/run.py --quick --json build/speed.json
 
+.PHONY: weights
+weights: $(VENV)/.ready-dev  ## train the shipped weights anew (DATA=folder of data sets), put them and their pins in place
+	@$(BIN)/napari-fewshot train mica-v1 $(if $(DATA),--data $(DATA)) --out build/weights/mica-v1
+	@$(BIN)/python tools/ship_weights.py build/weights/mica-v1/mica-v1.safetensors
+	@$(BIN)/python -m tests.golden.pins
+
 .PHONY: libraries
 libraries:
 	@tools/setup.sh libraries

@@ -120,6 +120,9 @@ _IMAGENET_NOTICE: Final = (
 TIMM_PREFIX: Final = "timm:"
 """What the names of backbones of the timm library begin with."""
 
+MICA_PREFIX: Final = "mica:"
+"""What the names of backbones with weights of the user's own begin with, see docs/training.md."""
+
 
 def _torchvision(name: str, megabytes: int, seconds: float, feature_bytes: float) -> BackboneCard:
     return BackboneCard(
@@ -132,6 +135,10 @@ def _torchvision(name: str, megabytes: int, seconds: float, feature_bytes: float
         seconds,
         feature_bytes,
     )
+
+
+def _mica(name: str, summary: str, needs_weights: bool, licence: str = "") -> BackboneCard:
+    return BackboneCard(name, summary, needs_weights, "mica:make", licence, seconds=0.35, feature_bytes=58.5)
 
 
 _BACKBONES: Final = (
@@ -165,20 +172,25 @@ def list_backbones() -> tuple[BackboneCard, ...]:
 
 
 def backbone_card(name: str) -> BackboneCard:
-    """Return the card of a backbone by name: "auto", one of `list_backbones`, or ``timm:<model>[@levels]``.
+    """Return the card of a backbone by name: "auto", one of `list_backbones`, or one of two families.
+
+    These are ``timm:<model>[@levels]``, any model of timm, and ``mica:<name>``, weights that the user trained.
 
     Raises
     ------
     SettingsError
-        If there is none; whether timm has the model is found out when it is loaded.
+        If there is none; whether there is such a model, or such weights, is found out when it is loaded.
     """
     if name.startswith(TIMM_PREFIX):
         return BackboneCard(name, "A network of the timm library.", True, "timm_models:make", "as its authors state it")
+    if name.startswith(MICA_PREFIX):
+        return _mica(name, "A network that you trained yourself.", True, "your own")
     wanted = AUTO_BACKBONE if name == "auto" else name
     for card in _BACKBONES:
         if card.name == wanted:
             return card
     known = ", ".join(card.name for card in _BACKBONES)
     raise SettingsError(
-        f"there is no backbone '{name}'; choose one of: {known}; or {TIMM_PREFIX}<model>, for any model of timm"
+        f"there is no backbone '{name}'; choose one of: {known}; or {TIMM_PREFIX}<model>, for any model of timm, "
+        f"or {MICA_PREFIX}<name>, for weights that you trained"
     )

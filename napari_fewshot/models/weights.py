@@ -161,6 +161,62 @@ def shipped_weights(folder: Path | None = None) -> tuple[Mapping[str, Any], ...]
         raise WeightsError(f"{index} cannot be read ({error}); install napari-fewshot again") from error
 
 
+def shipped(name: str, folder: Path | None = None) -> Mapping[str, Tensor]:
+    """Read weights that come with the package, once their file is what their card says.
+
+    Parameters
+    ----------
+    name
+        On the card.
+    folder
+        By default the package's.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such card, or its file is missing, damaged or another one.
+    """
+    folder = shipped_folder() if folder is None else folder
+    cards = [card for card in shipped_weights(folder) if card["name"] == name]
+    if not cards:
+        raise WeightsError(f"this installation has no weights '{name}'; install napari-fewshot again")
+    return _read_checked(folder / cards[0]["file"], cards[0]["sha256"], "install napari-fewshot again")
+
+
+def read_own(path: Path) -> Mapping[str, Tensor]:
+    """Read weights of the user's own; where a card lies beside them (``<stem>.json``), only if they agree.
+
+    Raises
+    ------
+    WeightsError
+        If the file is damaged, holds anything but named tensors, or is not the one of its card.
+    """
+    card = path.with_suffix(".json")
+    if path.suffix != ".safetensors" or not card.is_file():
+        return read_weights(path)
+    try:
+        expected = str(json.loads(card.read_text("utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{card} cannot be read ({error}); delete it, or copy it again") from error
+    return _read_checked(path, expected, "copy both files again")
+
+
+def _read_checked(path: Path, expected: str, remedy: str) -> Mapping[str, Tensor]:
+    """Read safetensors with a known hash: what is hashed is what is used."""
+    from safetensors.torch import load
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error}); {remedy}") from error
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise WeightsError(f"{path} is not the file that its card describes (another SHA-256); {remedy}")
+    try:
+        return load(content)
+    except Exception as error:
+        raise WeightsError(f"{path} cannot be read as weights ({error}); {remedy}") from error
+
+
 # ---------------------------------------------------------------------------- finding and fetching
 def locate(source: WeightsSource) -> Path | None:
     """Return the file of these weights on this computer: of the user's folders, else of a cache; no network.

@@ -6,6 +6,8 @@ are the teacher's levels, standardised, through one linear map each; these maps 
 No number of the teacher's is copied. The finest levels learn hand-made features as well: Gaussian derivative jets.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -13,11 +15,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from napari_fewshot.errors import SettingsError
 from napari_fewshot.models.backbones.mica import STRIDES, WIDTHS, MicaNet, normalised
 from napari_fewshot.models.backbones.scale_space import jets_of
-from napari_fewshot.models.backbones.torchvision_trunks import TorchvisionTrunk
+from napari_fewshot.models.backbones.torchvision_trunks import TRUNKS, TorchvisionTrunk
 from napari_fewshot.training.augmentation import blend_mask, change, crop, draw_look, draw_view
 from napari_fewshot.training.sources import Sources
+from napari_fewshot.training.stages import Bench, Ready, StageKind
 
 _JETS: Final = {1: 15, 2: 14}
 """Hand-made features of the finest strides."""
@@ -26,6 +30,38 @@ _JET_SHARE: Final = 4
 """One crop in so many is compared with them: they are slow."""
 
 _JET_WEIGHT: Final = 0.3
+
+
+@dataclass(frozen=True)
+class DistilSettings:
+    """What a recipe says of this stage.
+
+    Attributes
+    ----------
+    teacher
+        Backbone of torchvision, whose weights are found like anywhere else; see `models.weights`.
+    batch
+        Crops per step and process.
+    size
+        Of the crops, in pixels; a multiple of 16.
+
+    Raises
+    ------
+    SettingsError
+        If a value makes no sense.
+    """
+
+    teacher: str = "resnet18"
+    batch: int = 12
+    size: int = 160
+
+    def __post_init__(self) -> None:
+        if self.teacher not in TRUNKS:
+            raise SettingsError(f"there is no teacher '{self.teacher}'; choose one of: {', '.join(TRUNKS)}")
+        if self.batch < 2:
+            raise SettingsError(f"batch is {self.batch}; give 2 or more, so that crops can be laid over each other")
+        if self.size < 2 * STRIDES[-1] or self.size % STRIDES[-1]:
+            raise SettingsError(f"size is {self.size}; give a multiple of {STRIDES[-1]}, from {2 * STRIDES[-1]} on")
 
 
 class Distillation(nn.Module):
@@ -53,7 +89,10 @@ class Distillation(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the losses for crops (B, 3, S, S) in about [0, 1]."""
-        levels = dict(zip(STRIDES, self.net(normalised(images)), strict=True))
+        return self.compared(images, dict(zip(STRIDES, self.net(normalised(images)), strict=True)))
+
+    def compared(self, images: Tensor, levels: Mapping[int, Tensor]) -> dict[str, Tensor]:
+        """Return the losses for crops whose levels (B, C, S / s, S / s) the network has made already."""
         losses = {}
         for stride, target in self._taught(images).items():
             wanted = self.targets[str(stride)](target.float())
@@ -97,3 +136,14 @@ class DistillationCrops:
                 over = blend_mask(rng, self.size)
                 images[i] = torch.where(over, images[i], images[(i + 1) % self.batch])
         return images
+
+
+def prepare(settings: DistilSettings, bench: Bench) -> Ready:
+    """Set the stage up."""
+    teacher = TorchvisionTrunk(settings.teacher).to(str(bench.device))
+    net = bench.begin()
+    module = Distillation(net, teacher).to(memory_format=torch.channels_last)
+    return Ready(module, net, DistillationCrops(bench.sources, settings.batch, settings.size))
+
+
+KIND: Final = StageKind(DistilSettings, prepare)

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from skimage import data, io
+import PIL.Image
+import tifffile
+from skimage import data
 
 from napari_fewshot.errors import SettingsError
 from napari_fewshot.frames import Image, Labels
@@ -108,12 +110,18 @@ def _read_picture(file: Path, labels_folder: Path) -> Picture:
 
 def _read(file: Path) -> npt.NDArray[Any]:
     try:
-        pixels: npt.NDArray[Any] = io.imread(file)
+        pixels = tifffile.imread(file) if file.suffix.lower() in _TIFF else _read_png(file)
     except Exception as error:
         raise SettingsError(f"{file} cannot be read as an image ({error}); take it out or save it again") from error
     if pixels.ndim not in (2, 3):
         raise SettingsError(f"{file} has {pixels.ndim} dimensions: save single images, gray or with channels last")
     return pixels
+
+
+def _read_png(file: Path) -> npt.NDArray[Any]:
+    with PIL.Image.open(file) as opened:
+        plain = opened.convert("RGB") if opened.mode == "P" and file.parent.name == "images" else opened
+        return np.asarray(plain)
 
 
 def _data_card(folder: Path) -> dict[str, str]:
@@ -129,7 +137,8 @@ def _data_card(folder: Path) -> dict[str, str]:
     }
 
 
-_SUFFIXES: Final = (".png", ".tif", ".tiff")
+_TIFF: Final = (".tif", ".tiff")
+_SUFFIXES: Final = (".png", *_TIFF)
 
 _BUNDLED: Final = (
     "astronaut", "brick", "camera", "cat", "cell", "chelsea", "clock", "coffee", "coins", "colorwheel", "grass",

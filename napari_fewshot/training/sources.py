@@ -61,7 +61,8 @@ def gather(folder: Path | None, real: float, bundled: float, worlds: int, views:
     rest = 1 - real - bundled
     shares = [real / max(1, len(sets))] * len(sets) + [bundled] + [rest / max(1, worlds)] * worlds
     total = sum(shares)
-    return Sources((*sets, bundled_pictures(), *made), tuple(share / total for share in shares))
+    photographs = bundled_pictures() if bundled else PictureSet("scikit-image", ())
+    return Sources((*sets, photographs, *made), tuple(share / total for share in shares))
 
 
 def _world(seed: int, number: int, views: int, size: int = 256) -> PictureSet:

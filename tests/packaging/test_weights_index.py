@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "weights"
-FIELDS = {"name", "file", "sha256", "backbone", "input", "recipe", "data", "licence", "metrics"}
+FIELDS = {
+    "name", "file", "sha256", "backbone", "architecture", "input", "recipe", "data", "licence", "metrics",
+}  # fmt: skip
 
 
 def test_every_file_has_a_card_and_every_card_its_file() -> None:
@@ -16,6 +18,10 @@ def test_every_file_has_a_card_and_every_card_its_file() -> None:
     assert len({card["name"] for card in cards}) == len(cards)
     for card in cards:
         assert set(card) == FIELDS
+        assert set(card["recipe"]) == {"command", "seed", "precision", "stages", "version", "commit"}
+        assert card["data"] and all(set(entry) == {"name", "licence", "source"} for entry in card["data"])
+        assert "not stated" not in json.dumps(card)
+        assert (FOLDER / card["file"]).stat().st_size <= 30e6
         assert hashlib.sha256((FOLDER / card["file"]).read_bytes()).hexdigest() == card["sha256"]
 
 

@@ -18,15 +18,25 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from napari_fewshot.errors import WeightsError
 from napari_fewshot.models.backbones.base import Level
 from napari_fewshot.models.backbones.rgb import three_channels
-from napari_fewshot.models.weights import fingerprint
+from napari_fewshot.models.registry import MICA_PREFIX
+from napari_fewshot.models.weights import WeightsSource, fetch, fingerprint, read_own, shipped
+
+WEIGHTS: Final = "mica-v1"
+"""Name of the weights that come with the package."""
 
 STRIDES: Final = (1, 2, 4, 8, 16)
 WIDTHS: Final = (16, 32, 48, 96, 192)
 """Channels of the network, and features of the level, at each stride."""
 
+LEVELS: Final = tuple(Level(stride, "centre") for stride in STRIDES)
+"""Cell i of a padded convolution is centred on pixel ``stride * i``, but pictures were mirrored in training, so that
+what it tells has moved to the middle of the ``stride`` pixels: labels are found best so (a test measures it)."""
+
 _BLOCKS: Final = (0, 1, 2, 3)
 _OUT: Final = (3, 3, 3, 1)
-_MEAN, _STD = 0.5, 0.25
+MEAN: Final = 0.5
+STD: Final = 0.25
+"""Of intensities, as the network expects them: taken off, then divided by."""
 
 
 def _convolution(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Sequential:
@@ -92,7 +102,7 @@ class MicaNet(nn.Module):
 
 def normalised(images: Tensor) -> Tensor:
     """Bring intensities in about [0, 1] to what the network expects."""
-    return (images - _MEAN) / _STD
+    return (images - MEAN) / STD
 
 
 def fused(net: MicaNet) -> MicaNet:
@@ -122,7 +132,7 @@ class Mica:
         If they do not fit the network.
     """
 
-    levels = tuple(Level(stride, "corner") for stride in STRIDES)
+    levels = LEVELS
     matching_strides = (8, 16)
     halo = 192  # no cell looks further than 177 pixels
 
@@ -155,3 +165,15 @@ def _loaded(weights: Mapping[str, Tensor], name: str) -> MicaNet:
             "train them again with 'napari-fewshot train'"
         ) from error
     return net.requires_grad_(False)
+
+
+def make(name: str) -> Mica:
+    """Make it with the weights that come with the package ("mica"), or with the user's own ("mica:<name>")."""
+    if not name.startswith(MICA_PREFIX):
+        return Mica(shipped(WEIGHTS))
+    return Mica(read_own(fetch(weights_of(name))), name)
+
+
+def weights_of(name: str) -> WeightsSource:
+    """Return where weights of the user's own lie: a file of that name in a folder of theirs."""
+    return WeightsSource(name, (name.removeprefix(MICA_PREFIX),), "", "that of whoever trained them")

@@ -1,0 +1,70 @@
+"""What a stage of training is; each kind has a module of its own, and one entry in `recipes.KINDS`.
+
+A stage needs two things: a module from a batch to named losses, and a callable that draws a batch from a random
+generator. Everything else (devices, checkpoints, learning curves, the order of stages) is the same for all.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from napari_fewshot.models.backbones.mica import MicaNet
+from napari_fewshot.training.loop import Batches
+from napari_fewshot.training.sources import Sources
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a stage finds when it begins.
+
+    Attributes
+    ----------
+    sources
+        Pictures to train on.
+    begin
+        Makes the network to go on with: a fresh one, or the result of the stage before.
+    device
+        Where it will be trained; what the loop does not know of, such as a teacher, must be moved there.
+    """
+
+    sources: Sources
+    begin: Callable[[], MicaNet]
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the loop trains.
+
+    Attributes
+    ----------
+    module
+        From a batch to named losses.
+    net
+        The part of it that is kept.
+    batches
+        Draws a batch.
+    """
+
+    module: nn.Module
+    net: MicaNet
+    batches: Batches
+
+
+@dataclass(frozen=True)
+class StageKind:
+    """How a kind of stage is set up.
+
+    Attributes
+    ----------
+    settings
+        Dataclass of what a recipe says of it, beside the schedule; it checks its ranges itself.
+    prepare
+        From the settings and a bench to what is trained.
+    """
+
+    settings: type[Any]
+    prepare: Callable[[Any, Bench], Ready]
