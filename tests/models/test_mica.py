@@ -115,6 +115,17 @@ def test_a_tile_has_the_features_of_its_image(mica: Mica) -> None:
             torch.testing.assert_close(a[:, :height, :width], b[:, :height, :width], rtol=5e-3, atol=5e-3)
 
 
+def test_it_bears_to_work_in_half_precision(mica: Mica) -> None:
+    image = noise(1, 64, 64)
+    with torch.inference_mode():
+        expected = mica(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = mica(image)
+    assert mica.mixed_precision
+    for level, f in features.items():
+        assert (f.float() - expected[level]).abs().max() < 0.05 * expected[level].abs().max()
+
+
 def test_weights_that_do_not_fit_are_told_of(tensors: Tensors) -> None:
     with pytest.raises(WeightsError, match=r"weights of mica are not for this version .*napari-fewshot train"):
         Mica({name: tensor for name, tensor in tensors.items() if name != "stem.0.bias"})

@@ -132,6 +132,7 @@ class Mica:
         If they do not fit the network.
     """
 
+    mixed_precision = True
     levels = LEVELS
     matching_strides = (8, 16)
     halo = 192  # no cell looks further than 177 pixels
