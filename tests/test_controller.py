@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_fewshot.errors import FewShotError, ImageError
+from napari_fewshot.errors import FewShotError, ImageError, SettingsError
 from napari_fewshot.frames import Frame
 from napari_fewshot.models.cache_settings import CacheSettings, CacheUsage
 from napari_fewshot.proposals import Proposal
@@ -21,6 +21,7 @@ from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.controller import Controller, shot_labels
 from napari_fewshot.ui.forecast import Forecast, duration
 from napari_fewshot.ui.machine import Room
+from napari_fewshot.ui.model_choice import ModelChoice
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportRequest, ExportStack
 from napari_fewshot.ui.preferences import Preferences
 from napari_fewshot.ui.state import DockState, ImageChoice
@@ -240,6 +241,7 @@ class FakeFeatures:
         self.notice = ""
         self.cleared = 0
         self.lacks_weights = False
+        self.has_timm = True
 
     def limit(self, settings: CacheSettings) -> None:
         self.settings = settings
@@ -252,6 +254,16 @@ class FakeFeatures:
 
     def needs_download(self, settings: SegmenterSettings) -> bool:
         return self.lacks_weights
+
+    def model_names(self) -> list[str]:
+        if not self.has_timm:
+            raise SettingsError("backbones 'timm:...' need timm, which is not installed: pip install timm")
+        return ["convnext_tiny", "resnet18"]
+
+    def terms(self, backbone: str) -> str:
+        if backbone.partition("@")[0] not in ("timm:convnext_tiny", "timm:resnet18"):
+            raise SettingsError(f"timm has no model {backbone}")
+        return f"The weights of {backbone} are under a licence."
 
 
 class PreparingSegmenter(BrightnessSegmenter):
@@ -273,12 +285,13 @@ class Dock:
     def __init__(self, **stacks: np.ndarray) -> None:
         self.segmenter = PreparingSegmenter()
         self.view, self.layers = FakeView(), FakeLayers(**stacks)
-        self.runner, self.exporter, self.preparer, self.keeper = (FakeRunner() for _ in range(4))
+        self.runner, self.exporter, self.preparer, self.keeper, self.librarian = (FakeRunner() for _ in range(5))
         self.features, self.room, self.remembered = FakeFeatures(), Room(16 << 30, 100 << 30), Preferences()
         self.session = Session(self.segmenter, classes=[LabelClass(1, "cell")])
         self.seconds = 0.0
         forecast = Forecast(lambda limits: self.room)
         upkeep = Upkeep(self.session, forecast, self.features, self.preparer, self.keeper, Preferences(), self.remember)
+        models = ModelChoice(self.features, self.librarian)
         self.controller = Controller(
             self.session,
             self.view,
@@ -287,6 +300,7 @@ class Dock:
             self.exporter,
             forecast,
             upkeep,
+            models,
             clock=lambda: self.seconds,
         )
 
@@ -1056,6 +1070,79 @@ def test_a_defect_while_preparing_is_told_and_stops_nothing_else(dock: Dock) -> 
     assert dock.state.notices == ("Images are not prepared in the background: ZeroDivisionError: oops",)
     dock.propose_all()
     assert len(dock.session.review_queue()) == 5
+
+
+# ------------------------------------------------------------------------------------------- a model by name
+def test_a_model_that_is_named_is_used_when_its_terms_are_on_screen(dock: Dock) -> None:
+    dock.controller.want_model(True)
+    assert dock.state.model.text.startswith("Type the name") and dock.state.model.names == ()
+    dock.librarian.finish()
+    assert dock.state.model.names == ("convnext_tiny", "resnet18")
+    dock.features.lacks_weights = True
+    dock.controller.name_model(" convnext_tiny@2,3 ")
+    assert dock.state.model.text == "Looking for convnext_tiny@2,3 ..." and dock.state.backbone == "auto"
+    dock.librarian.finish()
+    assert dock.state.backbone == dock.session.settings.backbone == "timm:convnext_tiny@2,3"
+    assert "timm:convnext_tiny@2,3 are under a licence" in dock.state.model.text
+    assert dock.state.model.text.endswith("downloaded once, the first time you press Propose.")
+    assert not dock.state.model.is_trouble
+
+
+def test_other_choices_stay_when_a_model_is_named(dock: Dock) -> None:
+    dock.controller.want_model(True)
+    dock.controller.use_settings(SegmenterSettings("panet", device="cpu"))
+    dock.controller.name_model("timm:resnet18")
+    dock.librarian.finish()
+    assert dock.session.settings == SegmenterSettings("panet", "timm:resnet18", "cpu")
+    assert dock.state.model.names, "asked for with the first name as well"
+
+
+def test_a_name_that_nothing_has_changes_nothing_but_the_text(dock: Dock) -> None:
+    dock.controller.want_model(True)
+    dock.controller.name_model("resnet18")
+    dock.librarian.finish()
+    dock.controller.name_model("resnet81")
+    dock.librarian.finish()
+    assert dock.state.model.text == "Timm has no model timm:resnet81" and dock.state.model.is_trouble
+    assert dock.session.settings.backbone == "timm:resnet18" and not dock.state.error
+    dock.controller.name_model("  ")
+    assert dock.state.model.text.startswith("Type the name") and not dock.state.model.is_trouble
+
+
+def test_without_timm_that_is_told_at_once(dock: Dock) -> None:
+    dock.features.has_timm = False
+    dock.controller.want_model(True)
+    dock.librarian.finish()
+    assert "pip install" in dock.state.model.text and dock.state.model.is_trouble
+    assert dock.session.settings.backbone == "auto"
+
+
+def test_a_name_that_is_found_too_late_is_not_used_and_comes_back_with_the_entry(dock: Dock) -> None:
+    dock.controller.want_model(True)
+    dock.controller.name_model("resnet18")
+    dock.controller.want_model(False)
+    assert dock.librarian.stopped
+    for item in list(dock.librarian.items):
+        dock.librarian.receive(item)
+    assert dock.session.settings.backbone == "auto"
+
+    dock.controller.want_model(True)
+    dock.controller.name_model("resnet18")
+    dock.librarian.finish()
+    dock.controller.want_model(False)
+    dock.controller.use_settings(SegmenterSettings(backbone="scale-space"))
+    dock.controller.want_model(True)
+    assert dock.session.settings.backbone == "timm:resnet18" and "licence" in dock.state.model.text
+
+
+def test_a_defect_while_looking_up_a_model_is_told(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> list[str]:
+        raise OSError("timm is half there")
+
+    monkeypatch.setattr(dock.features, "model_names", broken)
+    dock.controller.want_model(True)
+    dock.librarian.finish()
+    assert dock.state.model.text == "OSError: timm is half there" and dock.state.model.is_trouble
 
 
 # ------------------------------------------------------------------------------------------- notices

@@ -5,6 +5,7 @@ from typing import Any
 
 from napari_fewshot.errors import SettingsError
 from napari_fewshot.models.backbones.base import Backbone
+from napari_fewshot.models.beside_opengl import without_triton
 from napari_fewshot.models.cache import FeatureCache
 from napari_fewshot.models.devices import choose_device
 from napari_fewshot.models.extractor import FeatureExtractor
@@ -48,4 +49,5 @@ def _card(name: str, cards: tuple[Any, ...], kind: str) -> Any:
 
 def _factory(package: str, home: str) -> Any:
     module, _, name = home.partition(":")
-    return getattr(import_module(f"napari_fewshot.models.{package}.{module}"), name)
+    with without_triton():
+        return getattr(import_module(f"napari_fewshot.models.{package}.{module}"), name)

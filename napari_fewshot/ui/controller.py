@@ -20,6 +20,7 @@ from napari_fewshot.support import BACKGROUND, UNLABELLED, LabelClass, Shot, Sup
 from napari_fewshot.ui.actions import Action, with_key
 from napari_fewshot.ui.forecast import Forecast, duration, in_words
 from napari_fewshot.ui.jobs import Failed, Finished, Stage, Tiles, Written, export_job, propose_job
+from napari_fewshot.ui.model_choice import ModelChoice
 from napari_fewshot.ui.next_step import Situation, next_step, percent
 from napari_fewshot.ui.notices import Notices
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportStack, Layers, Runner, View
@@ -93,6 +94,8 @@ class Controller:
         Tells what a run will cost.
     upkeep
         Looks after kept features, and prepares images.
+    models
+        Looks up models of timm by name.
     clock
         Seconds, for the time left.
     """
@@ -106,6 +109,7 @@ class Controller:
         exporter: Runner,
         forecast: Forecast,
         upkeep: Upkeep,
+        models: ModelChoice,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.session = session
@@ -124,13 +128,15 @@ class Controller:
         self._failures: list[FrameFailure] = []
         self._exporting = ""
         self._last_shown: FrameKey | None = None
-        self._forecast, self._upkeep = forecast, upkeep
+        self._forecast, self._upkeep, self._models = forecast, upkeep, models
         self._notices = Notices()
         self._prospect: _Prospect | None = None
         self._is_painting = False
         session.frame_changed.connect(self._on_change)
         session.support_changed.connect(self._on_change)
         upkeep.changed.connect(self._on_upkeep)
+        models.changed.connect(self._refresh)
+        models.chosen.connect(self._use_model)
         layers.set_classes(session.classes)
         self.layers_changed()
 
@@ -190,6 +196,22 @@ class Controller:
         self.session.use(settings)
         self._on_change()
         self._prepare()
+
+    @_reported
+    def want_model(self, wanted: bool) -> None:
+        """Say whether the backbone is to be a model of timm, by name."""
+        if wanted:
+            self._models.open()
+        else:
+            self._models.close()
+
+    @_reported
+    def name_model(self, name: str) -> None:
+        """Name a model of timm; it is used as soon as it is known that there is one, and its terms are shown."""
+        self._models.name(name)
+
+    def _use_model(self, backbone: str) -> None:
+        self.use_settings(replace(self.session.settings, backbone=backbone))
 
     @_reported
     def use_propagation(self, settings: PropagationSettings) -> None:
@@ -777,6 +799,8 @@ class Controller:
             notices=self._notices.lines(),
             kept=self._upkeep.kept,
             not_preparing=prospect.not_preparing,
+            backbone=self.session.settings.backbone,
+            model=self._models.state,
         )
 
     def _enabled(self, now: Situation, support: SupportSet, above: int) -> frozenset[Action]:

@@ -10,6 +10,7 @@ from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QDialog, QMainWindow, QMessageBox, QVBoxLayout, QWidget
 
 from napari_fewshot.models import licence_notice, list_backbones, list_segmenters
+from napari_fewshot.models.registry import TIMM_PREFIX
 from napari_fewshot.session import Session
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import KEYS, Action
@@ -19,6 +20,7 @@ from napari_fewshot.ui.feature_store import FeatureStore
 from napari_fewshot.ui.forecast import Forecast
 from napari_fewshot.ui.layer_link import BACKGROUND_COLOUR, LayerLink
 from napari_fewshot.ui.machine import room
+from napari_fewshot.ui.model_choice import ModelChoice
 from napari_fewshot.ui.panel import FewShotPanel
 from napari_fewshot.ui.ports import ExportChoice, ExportRequest
 from napari_fewshot.ui.preferences import read_preferences, write_preferences
@@ -65,7 +67,8 @@ class FewShotDock(QWidget):
         upkeep = Upkeep(
             session, forecast, features, parts.preparer, parts.keeper, preferences, remember=write_preferences
         )
-        self.controller = Controller(session, self, parts.link, parts.runner, parts.exporter, forecast, upkeep)
+        models = ModelChoice(features, parts.librarian)
+        self.controller = Controller(session, self, parts.link, parts.runner, parts.exporter, forecast, upkeep, models)
         self._wire()
         self.destroyed.connect(self._parts.close)
         self._upkeep = upkeep
@@ -129,6 +132,8 @@ class FewShotDock(QWidget):
         panel.accept_score_chosen.connect(controller.set_accept_score)
         panel.refresh_chosen.connect(controller.set_refresh_after_decision)
         panel.segmenter_chosen.connect(controller.use_settings)
+        panel.model_wanted.connect(controller.want_model)
+        panel.model_named.connect(controller.name_model)
         panel.propagation_chosen.connect(controller.use_propagation)
         panel.limits_chosen.connect(controller.set_limits)
         panel.clear_clicked.connect(controller.clear_features)
@@ -173,15 +178,17 @@ class _Parts:
         self.exporter = ThreadRunner("Exporting labels")
         self.preparer = ThreadRunner("")
         self.keeper = ThreadRunner("")
+        self.librarian = ThreadRunner("")
         self.shortcuts: list[QShortcut] = []
 
     @property
     def runners(self) -> tuple[ThreadRunner, ...]:
-        return self.runner, self.exporter, self.preparer, self.keeper
+        return self.runner, self.exporter, self.preparer, self.keeper, self.librarian
 
     def close(self) -> None:
         self.runner.stop()
         self.preparer.stop()
+        self.librarian.stop()
         self.keeper.let_finish()
         self.exporter.let_finish()
         self.drop_shortcuts()
@@ -202,4 +209,5 @@ def _options() -> dict[str, list[Option]]:
     methods = [Option(card.name, card.title, card.summary) for card in list_segmenters()]
     backbones = [Option(card.name, card.name, card.summary, licence_notice(card.name)) for card in list_backbones()]
     best = Option("auto", "auto", "The best that needs no download.")
-    return {"method": methods, "backbone": [best, *backbones], "device": list(_DEVICES)}
+    other = Option(TIMM_PREFIX, "another model of timm ...", "Any network of the timm library, by its name.")
+    return {"method": methods, "backbone": [best, *backbones, other], "device": list(_DEVICES)}

@@ -1,9 +1,10 @@
 """The features that the dock keeps. The cache is made where it is needed first, in a thread: torch comes with it."""
 
+from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-from napari_fewshot.models import load_segmenter
+from napari_fewshot.models import licence_notice, load_segmenter
 from napari_fewshot.models.cache_folder import CacheFolder
 from napari_fewshot.models.cache_settings import CacheSettings, CacheUsage
 from napari_fewshot.models.registry import backbone_card
@@ -67,6 +68,16 @@ class FeatureStore:
 
         source = weights_source(settings.backbone)
         return source is not None and locate(source) is None
+
+    def model_names(self) -> Sequence[str]:
+        """Models of timm that there are trained weights for."""
+        from napari_fewshot.models.backbones.timm_models import names
+
+        return names()
+
+    def terms(self, backbone: str) -> str:
+        """What a person should know before using the weights of a backbone; see `licence_notice`."""
+        return licence_notice(backbone)
 
     def tidy(self) -> CacheUsage:
         """Do what was asked for since the last time, and measure what is taken; may wait for the disk."""

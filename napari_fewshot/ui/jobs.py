@@ -1,4 +1,4 @@
-"""Work for a thread: making proposals, preparing images, looking after what is kept, writing files. No Qt in here."""
+"""Work for a thread: making proposals, preparing images, looking up and after things, writing files. No Qt in here."""
 
 import time
 from collections import deque
@@ -10,7 +10,7 @@ from napari_fewshot.errors import FewShotError
 from napari_fewshot.frames import Frame, FrameKey
 from napari_fewshot.io.labels import write_labels_tiff
 from napari_fewshot.propagation import FrameFailure
-from napari_fewshot.segmenter import FewShotSegmenter, Prepares
+from napari_fewshot.segmenter import FewShotSegmenter, Prepares, SegmenterSettings
 from napari_fewshot.session import Run
 from napari_fewshot.ui.ports import Asker, ExportStack, Features
 
@@ -54,6 +54,32 @@ class Written:
     """A file was written."""
 
     path: Path
+
+
+@dataclass(frozen=True)
+class ModelNames:
+    """Models of timm that there are."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """There is such a backbone.
+
+    Attributes
+    ----------
+    backbone
+        Its name.
+    notice
+        What to know before using its weights.
+    needs_download
+        Whether they are not on this computer yet.
+    """
+
+    backbone: str
+    notice: str
+    needs_download: bool
 
 
 @dataclass(frozen=True)
@@ -147,6 +173,18 @@ def tidy_job(features: Features, asker: Asker) -> Iterator[object]:
     """Do what was asked for with the kept features, and yield what they take then."""
     try:
         yield features.tidy()
+    except Exception as error:  # noqa: BLE001 - a thread has nobody else to tell
+        yield Failed(error)
+
+
+def look_up_job(features: Features, backbone: str, with_names: bool, asker: Asker) -> Iterator[object]:
+    """Find out which models there are, and the terms of one unless its name is ""."""
+    try:
+        if with_names:
+            yield ModelNames(tuple(features.model_names()))
+        if backbone and not asker.gave_up():
+            notice = features.terms(backbone)
+            yield Terms(backbone, notice, features.needs_download(SegmenterSettings(backbone=backbone)))
     except Exception as error:  # noqa: BLE001 - a thread has nobody else to tell
         yield Failed(error)
 

@@ -1,6 +1,7 @@
 """Everything one sees in the dock: draws a `DockState`, says what was pressed, knows no session and no layer."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import (
@@ -23,12 +24,14 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_fewshot.models.registry import TIMM_PREFIX
 from napari_fewshot.propagation import PropagationSettings
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.ui.actions import HINTS, KEYS, TITLES, Action
 from napari_fewshot.ui.class_table import ClassTable
 from napari_fewshot.ui.image_list import ChannelChoices, ImageList
 from napari_fewshot.ui.memory_box import MemoryBox, wrapping_label
+from napari_fewshot.ui.model_box import ModelBox
 from napari_fewshot.ui.preferences import Preferences
 from napari_fewshot.ui.settings_form import Option, SettingsForm
 from napari_fewshot.ui.state import DockState, Progress
@@ -69,6 +72,9 @@ class FewShotPanel(QWidget):
     accept_score_chosen = Signal(float)
     refresh_chosen = Signal(bool)
     segmenter_chosen = Signal(object)
+    model_wanted = Signal(bool)
+    """Whether the backbone is to be a model of timm, by name."""
+    model_named = Signal(str)
     propagation_chosen = Signal(object)
     limits_chosen = Signal(float, float)
     clear_clicked = Signal()
@@ -92,6 +98,8 @@ class FewShotPanel(QWidget):
         self.images = ImageList()
         self.channels = ChannelChoices()
         self.segmenter = SettingsForm(SegmenterSettings(), options)
+        self.model = ModelBox()
+        self._names_model = False
         self.propagation = SettingsForm(PropagationSettings(), titles=_TITLES)
 
         content = QWidget()
@@ -162,6 +170,7 @@ class FewShotPanel(QWidget):
         _show(self.estimate, state.estimate)
         _show(self.warning, state.warning)
         self.memory.show_kept(state.kept, state.not_preparing)
+        self.model.show_model(state.model)
 
     def _show_progress(self, progress: Progress | None) -> None:
         self.progress.setVisible(progress is not None)
@@ -273,6 +282,8 @@ class FewShotPanel(QWidget):
         self.licence = wrapping_label()
         self.licence.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.segmenter.put_below("backbone", self.licence)
+        self.segmenter.put_below("backbone", self.model)
+        self.model.hide()
         self._show_licence()
         self.advanced.addWidget(self.segmenter.native)
         self.advanced.addWidget(self.propagation.native)
@@ -299,6 +310,7 @@ class FewShotPanel(QWidget):
         self.memory.clear_clicked.connect(self.clear_clicked)
         self.memory.prepare_chosen.connect(self.prepare_chosen)
         self.segmenter.changed.connect(self._on_segmenter)
+        self.model.named.connect(self.model_named)
         self.propagation.changed.connect(self._on_propagation)
 
     def _on_button(self) -> None:
@@ -314,7 +326,15 @@ class FewShotPanel(QWidget):
 
     def _on_segmenter(self) -> None:
         self._show_licence()
-        self.segmenter_chosen.emit(self.segmenter.read())
+        names_model = self.segmenter["backbone"].value == TIMM_PREFIX
+        if names_model != self._names_model:
+            self._names_model = names_model
+            self.model.setVisible(names_model)
+            self.model_wanted.emit(names_model)
+        settings = self.segmenter.read()
+        if names_model:  # the one in use stays until there is a model of the name that is typed
+            settings = replace(settings, backbone=self._shown.backbone if self._shown else "auto")
+        self.segmenter_chosen.emit(settings)
 
     def _on_propagation(self) -> None:
         self.propagation_chosen.emit(self.propagation.read())

@@ -206,6 +206,14 @@ class Features(Protocol):
         """Whether this segmenter lacks weights on this computer; for a thread."""
         ...
 
+    def model_names(self) -> Sequence[str]:
+        """Models of timm that there are; raises SettingsError where it is not installed; for a thread."""
+        ...
+
+    def terms(self, backbone: str) -> str:
+        """What to know before using a backbone's weights; raises SettingsError where there is none; for a thread."""
+        ...
+
 
 class Runner(Protocol):
     """Runs one job at a time, off the GUI thread; results arrive on it."""

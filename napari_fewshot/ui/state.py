@@ -55,6 +55,25 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class ModelState:
+    """A model of timm that a person names.
+
+    Attributes
+    ----------
+    names
+        Those that there are; empty where nobody has asked yet.
+    text
+        The terms of the one that was named, what is wrong with its name, or what to do.
+    is_trouble
+        Whether something is wrong.
+    """
+
+    names: tuple[str, ...] = ()
+    text: str = ""
+    is_trouble: bool = False
+
+
+@dataclass(frozen=True)
 class DockState:
     """Everything that changes in the dock."""
 
@@ -78,3 +97,7 @@ class DockState:
     """What the kept features take."""
     not_preparing: str = ""
     """Why images are not prepared although that was chosen, or ""."""
+    backbone: str = "auto"
+    """The backbone in use."""
+    model: ModelState = field(default_factory=ModelState)
+    """What is known of a model of timm that was named."""

@@ -101,7 +101,7 @@ def test_the_advanced_form_offers_what_is_registered(opened: Callable[..., Any])
     _, dock = opened()
     form = dock.panel.segmenter
     assert form["method"].choices == tuple(card.name for card in list_segmenters())
-    assert form["backbone"].choices == ("auto", *(card.name for card in list_backbones()))
+    assert form["backbone"].choices == ("auto", *(card.name for card in list_backbones()), "timm:")
     assert form["device"].choices == ("auto", "cuda", "mps", "cpu")
     box = form["method"].native
     for row, card in enumerate(list_segmenters()):

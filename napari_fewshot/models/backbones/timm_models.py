@@ -25,6 +25,7 @@ from napari_fewshot.errors import SettingsError, WeightsError
 from napari_fewshot.models.backbones.base import Level
 from napari_fewshot.models.backbones.probing import typical_picture, unit_scale
 from napari_fewshot.models.backbones.rgb import three_channels
+from napari_fewshot.models.beside_opengl import without_triton
 from napari_fewshot.models.registry import TIMM_PREFIX
 from napari_fewshot.models.weights import WeightsSource, fingerprint, obtain
 
@@ -163,6 +164,17 @@ def make(name: str) -> TimmTrunk:
     return TimmTrunk(name)
 
 
+def names() -> tuple[str, ...]:
+    """Return the models that there are trained weights for, without tags.
+
+    Raises
+    ------
+    SettingsError
+        If timm is not installed.
+    """
+    return tuple(_timm().list_models(pretrained=True, include_tags=False))
+
+
 def weights_of(name: str) -> WeightsSource:
     """Return where timm has the weights of a model, and under which licence.
 
@@ -244,7 +256,8 @@ def _default_numbers(strides: Sequence[int]) -> tuple[int, ...]:
 
 def _timm() -> Any:
     try:
-        import timm
+        with without_triton():
+            import timm
     except ImportError as error:
         raise SettingsError(
             f"backbones '{TIMM_PREFIX}...' need timm, which is not installed: pip install \"napari-fewshot[timm]\""
