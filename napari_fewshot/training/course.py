@@ -18,7 +18,7 @@ from napari_fewshot.models.backbones.mica import MicaNet
 from napari_fewshot.models.devices import choose_device, is_out_of_memory
 from napari_fewshot.training.curves import draw_curve
 from napari_fewshot.training.export import averaged_net, write_card, write_weights
-from napari_fewshot.training.loop import CHECKPOINT, Report, steps_done, train
+from napari_fewshot.training.loop import CHECKPOINT, Report, module_state, steps_done, train
 from napari_fewshot.training.recipe import KINDS, PRECISIONS, Recipe, Stage
 from napari_fewshot.training.sources import Sources, gather
 from napari_fewshot.training.stages import Bench
@@ -133,7 +133,8 @@ class Course:
     ) -> Iterator[Progress]:
         torch.manual_seed(self.recipe.seed)
         begin = partial(averaged_net, self._folder(number - 1) / CHECKPOINT) if number else MicaNet
-        ready = KINDS[stage.kind].prepare(stage.settings, Bench(sources, begin, fabric.device))
+        before = module_state(self._folder(number - 1)) if number else {}
+        ready = KINDS[stage.kind].prepare(stage.settings, Bench(sources, begin, fabric.device, before))
         folder = self._folder(number)
         reports = train(
             ready.module,

@@ -87,6 +87,19 @@ class Distillation(nn.Module):
         self.targets = nn.ModuleDict(standard)
         self.jets = nn.ModuleDict({str(s): nn.Conv2d(_width(s), c, 1) for s, c in _JETS.items()})
 
+    def take_along(self, before: Mapping[str, Tensor]) -> None:
+        """Go on with the maps of an earlier stage, if they lead to the same teacher's levels.
+
+        Parameters
+        ----------
+        before
+            Named tensors of a module that was, or had, a `Distillation`.
+        """
+        own = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("net.")}
+        found = {name: t for name in own for other, t in before.items() if f".{other}".endswith(f".{name}")}
+        if found.keys() == own.keys() and all(found[name].shape == own[name].shape for name in own):
+            self.load_state_dict(found, strict=False)
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the losses for crops (B, 3, S, S) in about [0, 1]."""
         return self.compared(images, dict(zip(STRIDES, self.net(normalised(images)), strict=True)))
@@ -143,6 +156,7 @@ def prepare(settings: DistilSettings, bench: Bench) -> Ready:
     teacher = TorchvisionTrunk(settings.teacher).to(str(bench.device))
     net = bench.begin()
     module = Distillation(net, teacher).to(memory_format=torch.channels_last)
+    module.take_along(bench.before)
     return Ready(module, net, DistillationCrops(bench.sources, settings.batch, settings.size))
 
 

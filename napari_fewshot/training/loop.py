@@ -217,6 +217,12 @@ def steps_done(folder: Path) -> int:
     return int(_checkpoint(folder)["step"]) if (folder / CHECKPOINT).is_file() else 0
 
 
+def module_state(folder: Path) -> dict[str, Tensor]:
+    """Read the named tensors of the module from the checkpoint of a folder: as they are, not their average."""
+    state: dict[str, Tensor] = _checkpoint(folder)["module"]
+    return state
+
+
 def read_curve(folder: Path) -> list[dict[str, float]]:
     """Read the learning curve of a folder: the step and the losses of every report.
 

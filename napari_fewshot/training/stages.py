@@ -4,12 +4,12 @@ A stage needs two things: a module from a batch to named losses, and a callable 
 generator. Everything else (devices, checkpoints, learning curves, the order of stages) is the same for all.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from napari_fewshot.models.backbones.mica import MicaNet
 from napari_fewshot.training.loop import Batches
@@ -28,11 +28,15 @@ class Bench:
         Makes the network to go on with: a fresh one, or the result of the stage before.
     device
         Where it will be trained; what the loop does not know of, such as a teacher, must be moved there.
+    before
+        Named tensors of the whole module that the stage before trained, with what is not kept in the end; none at
+        first.
     """
 
     sources: Sources
     begin: Callable[[], MicaNet]
     device: torch.device
+    before: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

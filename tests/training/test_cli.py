@@ -52,6 +52,9 @@ steps = 2
 """
 
 
+STAGES = ("1-distil", "2-distil")
+
+
 @pytest.fixture
 def recipe(tmp_path: Path, teacher: Path) -> Path:
     file = tmp_path / "tiny.toml"
@@ -87,7 +90,7 @@ def test_a_recipe_becomes_weights_with_their_card_and_curves(done: tuple[Result,
         "tiny.json",
         "tiny.safetensors",
     ]
-    for stage in ("1-distil", "2-distil"):
+    for stage in STAGES:
         assert sorted(p.name for p in (out / stage).iterdir()) == ["checkpoint.pt", "curve.jsonl", "curve.png"]
         assert (out / stage / "curve.png").read_bytes().startswith(b"\x89PNG")
     card = json.loads((out / "tiny.json").read_text())
@@ -101,11 +104,11 @@ def test_a_recipe_becomes_weights_with_their_card_and_curves(done: tuple[Result,
 
 def test_the_second_stage_goes_on_from_the_first(done: tuple[Result, Path]) -> None:
     _, out = done
-    first, second = (
-        torch.load(out / stage / "checkpoint.pt", weights_only=True)["average"] for stage in ("1-distil", "2-distil")
-    )
+    first, second = (torch.load(out / stage / "checkpoint.pt", weights_only=True)["average"] for stage in STAGES)
     moved = [float((first[k] - second[k]).abs().max()) for k in first if k.endswith("0.weight")]
     assert 0 < max(moved) < 0.05  # two steps of warming up
+    maps = [torch.load(out / s / "checkpoint.pt", weights_only=True)["module"]["predict.8.weight"] for s in STAGES]
+    assert 0 < (maps[0] - maps[1]).abs().max() < 0.05
 
 
 def test_running_again_trains_nothing_and_writes_the_same(

@@ -107,6 +107,26 @@ def test_the_teacher_is_no_part_of_what_is_trained_or_kept(teacher: Path) -> Non
     assert all(p.grad is not None for p in ready.net.parameters() if p.requires_grad)
 
 
+@pytest.mark.parametrize("prefix", ["", "distillation."])
+def test_a_later_stage_goes_on_with_the_maps_to_the_same_teacher(prefix: str, module: Distillation) -> None:
+    before = {f"{prefix}{name}": tensor + 1 for name, tensor in module.state_dict().items()}
+    net = {name: tensor.clone() for name, tensor in module.net.state_dict().items()}
+    module.take_along(before)
+    after = module.state_dict()
+    for part in ("predict.2.weight", "targets.16.running_mean", "jets.1.bias"):
+        assert torch.equal(after[part], before[f"{prefix}{part}"])
+    assert all(torch.equal(value, net[name]) for name, value in module.net.state_dict().items())
+
+
+def test_maps_to_another_teacher_are_left(module: Distillation) -> None:
+    before = {name: tensor + 1 for name, tensor in module.state_dict().items()}
+    before["predict.2.weight"] = torch.zeros(5, 32, 1, 1)
+    kept = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module.take_along(before)
+    module.take_along({})
+    assert all(torch.equal(value, kept[name]) for name, value in module.state_dict().items())
+
+
 def test_a_teacher_without_weights_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_fewshot.models import weights
 
