@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 
@@ -12,10 +13,15 @@ from napari_fewshot.imaging.intensity import intensity_scale
 from napari_fewshot.imaging.tiling import plan_tiles, some_of
 from napari_fewshot.models.backbones.base import Backbone
 from napari_fewshot.models.backbones.scale_space import ScaleSpace
-from napari_fewshot.models.backbones.torchvision_trunks import TorchvisionTrunk
+from napari_fewshot.models.backbones.timm_models import TimmTrunk
+from napari_fewshot.models.backbones.torchvision_trunks import TRUNKS, TorchvisionTrunk
 from napari_fewshot.models.extractor import FeatureExtractor
 from napari_fewshot.models.feature_segmenter import FeatureSegmenter
+from napari_fewshot.models.loading import _factory
 from napari_fewshot.models.methods import auto, panet
+from napari_fewshot.models.registry import list_backbones
+
+WITHOUT_DOWNLOAD = {card.name: card.home for card in list_backbones() if not card.needs_weights}
 
 
 class Counting:
@@ -65,12 +71,14 @@ def test_a_small_image_is_one_tile_and_a_tiny_budget_still_works() -> None:
 
 def random_trunk(name: str) -> Backbone:
     torch.manual_seed(0)
+    if name.startswith("timm:"):
+        return TimmTrunk(name, timm.create_model(name.removeprefix("timm:")).state_dict())
     return TorchvisionTrunk(name, getattr(torchvision.models, name)().state_dict())
 
 
-@pytest.mark.parametrize("name", ["scale-space", "resnet18"])
+@pytest.mark.parametrize("name", [*WITHOUT_DOWNLOAD, *TRUNKS, "timm:test_resnet", "timm:convnext_atto"])
 def test_tiled_features_equal_untiled_ones(name: str) -> None:
-    backbone = ScaleSpace() if name == "scale-space" else random_trunk(name)
+    backbone = _factory("backbones", WITHOUT_DOWNLOAD[name])(name) if name in WITHOUT_DOWNLOAD else random_trunk(name)
     image = texture(100, 2 * backbone.halo + 400)
     extractor = FeatureExtractor(backbone, tile_values=1)
     whole = extractor(image)

@@ -18,6 +18,7 @@ from napari_fewshot.models import weights as stock
 from napari_fewshot.models.backbones.base import Level
 from napari_fewshot.models.backbones.timm_models import TimmTrunk, weights_of
 from napari_fewshot.models.extractor import FeatureExtractor
+from napari_fewshot.models.feature_segmenter import FeatureSegmenter
 
 
 @pytest.fixture(autouse=True)
@@ -322,6 +323,27 @@ def test_a_real_transformer_finds_horses(shared_data: Path, monkeypatch: pytest.
         guess = concept.propose(Frame(name, image)).labels
         ious.append(((guess == 1) & (truth == 1)).sum() / ((guess == 1) | (truth == 1)).sum())
     assert np.mean(ious) > 0.6
+
+
+def test_a_transformer_proposes_in_tiles_about_what_it_proposes_in_one_piece(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the same: a tile is all that it sees. The tolerance is that of `TimmTrunk.halo`."""
+    from skimage import data
+    from skimage.color import rgb2hed
+
+    tissue = data.immunohistochemistry()
+    image = np.block([[[tissue], [tissue[:, ::-1]]], [[tissue[::-1]], [tissue[::-1, ::-1]]]])  # (1024, 1024, 3)
+    stained = (rgb2hed(image)[..., 2] > 0.05).astype(np.int32)
+    monkeypatch.setenv(stock.FOLDER_VARIABLE, str(shared_data / "weights"))
+    segmenter = load_segmenter("panet", backbone="timm:vit_tiny_patch16_224", device="cpu")
+    assert isinstance(segmenter, FeatureSegmenter)
+    concept = segmenter.learn(SupportSet([Shot(Frame("a", tissue), stained[:512, :512])]))
+    whole = concept.propose(Frame("q", image)).labels
+    segmenter.extractor.tile_values = 3 * 700 * 700
+    tiled = concept.propose(Frame("q", image)).labels
+    assert (tiled == whole).mean() > 0.93
+    assert (tiled == stained).mean() > (whole == stained).mean() - 0.01
 
 
 def test_features_of_real_weights_are_those_of_the_whole_network(shared_data: Path) -> None:

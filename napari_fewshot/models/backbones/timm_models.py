@@ -69,7 +69,13 @@ class TimmTrunk:
     """
 
     mixed_precision = True
-    halo = 192  # transformers and networks with global averages look everywhere; from further away it changes little
+    halo = 192
+    """Enough for convolutions. Averages over all that is seen (squeeze and excitation) make the features of a tile
+    differ from those of its image by some percent, up to 15 in MobileNetV3. A transformer looks everywhere, and its
+    position embeddings span what it is given: the features of a tile are those of the tile. On a tissue section of
+    1024 x 1024 pixels, proposals in 16 or 36 tiles and in one piece have the same label on 93 to 95 % of the pixels,
+    and are right equally often (ViT-tiny).
+    """
 
     def __init__(self, name: str, weights: Mapping[str, Tensor] | None = None) -> None:
         asked = _understand(name)
