@@ -8,16 +8,20 @@ import pytest
 
 from napari_fewshot import Frame, Shot, SupportSet, list_segmenters, load_segmenter
 from napari_fewshot.errors import ImageError, MaskError, SupportError
+from napari_fewshot.models import list_backbones
 from napari_fewshot.segmenter import Concept, FewShotSegmenter
 
 Array = Any
 
-pytestmark = pytest.mark.parametrize("method", [card.name for card in list_segmenters()])
+pytestmark = [
+    pytest.mark.parametrize("method", [card.name for card in list_segmenters()]),
+    pytest.mark.parametrize("backbone", [card.name for card in list_backbones() if not card.needs_weights]),
+]
 
 
 @pytest.fixture
-def segmenter(method: str) -> FewShotSegmenter:
-    return load_segmenter(method, device="cpu")
+def segmenter(method: str, backbone: str) -> FewShotSegmenter:
+    return load_segmenter(method, backbone=backbone, device="cpu")
 
 
 def scene(seed: int = 0, size: tuple[int, int] = (64, 80), classes: int = 1) -> tuple[Array, Array]:
@@ -65,9 +69,12 @@ def test_a_proposal_keeps_its_promises(segmenter: FewShotSegmenter) -> None:
     assert 0 <= proposal.score <= 1
 
 
-def test_the_same_work_gives_the_same_bits(method: str) -> None:
+def test_the_same_work_gives_the_same_bits(method: str, backbone: str) -> None:
     image, _ = scene(7)
-    first, second = (learnt(load_segmenter(method, device="cpu"), 1, 2).propose(Frame("q", image)) for _ in range(2))
+    first, second = (
+        learnt(load_segmenter(method, backbone=backbone, device="cpu"), 1, 2).propose(Frame("q", image))
+        for _ in range(2)
+    )
     np.testing.assert_array_equal(first.probabilities, second.probabilities)
     assert first.score == second.score
 
@@ -194,10 +201,10 @@ def test_the_order_of_shots_is_irrelevant(segmenter: FewShotSegmenter) -> None:
     np.testing.assert_array_equal(a.probabilities, b.probabilities)
 
 
-def test_learning_step_by_step_equals_learning_at_once(method: str) -> None:
+def test_learning_step_by_step_equals_learning_at_once(method: str, backbone: str) -> None:
     query = Frame("q", scene(7)[0])
-    at_once = learnt(load_segmenter(method, device="cpu"), 1, 3).propose(query)
-    stepwise = load_segmenter(method, device="cpu")
+    at_once = learnt(load_segmenter(method, backbone=backbone, device="cpu"), 1, 3).propose(query)
+    stepwise = load_segmenter(method, backbone=backbone, device="cpu")
     for seeds in ((1,), (1, 2), (1, 2, 3)):
         learnt(stepwise, *seeds)
     np.testing.assert_array_equal(learnt(stepwise, 1, 3).propose(query).probabilities, at_once.probabilities)

@@ -134,7 +134,7 @@ class Mica:
 
     mixed_precision = True
     levels = LEVELS
-    matching_strides = (8, 16)
+    matching_strides = (4, 8)
     halo = 192  # no cell looks further than 177 pixels
 
     def __init__(self, weights: Mapping[str, Tensor], name: str = "mica") -> None:
