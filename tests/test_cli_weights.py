@@ -34,6 +34,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(stock, "hub_folder", lambda: tmp_path / "hub")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
     monkeypatch.delenv(stock.FOLDER_VARIABLE, raising=False)
+    (tmp_path / "shipped").mkdir()
+    (tmp_path / "shipped" / "index.json").write_text('{"version": 1, "weights": []}')
+    monkeypatch.setattr(stock, "shipped_folder", lambda: tmp_path / "shipped")
     return tmp_path
 
 
