@@ -30,7 +30,7 @@ def test_features_take_no_more_than_their_limits_and_memory_stays_flat() -> None
 
 def test_a_huge_image_is_worked_on_in_tiles() -> None:
     one = estimate([(20_000, 20_000)], [], GUESS, **limits(0, 0))
-    assert one.memory_bytes < 9 * GIB, "probabilities of two classes and labels, and one tile"
+    assert one.memory_bytes < 3.5 * GIB, "layers, one tile, and no more than a part of the probabilities"
     assert one.disk_bytes == 0
 
 

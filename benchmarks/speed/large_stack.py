@@ -22,18 +22,25 @@ from napari_fewshot.models.cache_settings import GIB, CacheSettings
 _BARE = 3
 """Images that the bare backbone is timed on, after memory was measured."""
 
+_CHUNK = 2048
+"""Side of what is made at once."""
+
 
 def lazy_stack(slices: int, side: int) -> da.Array:
-    """(slices, side, side) uint16; a slice is made when it is read, from one texture shifted about."""
-    tile = 16 * texture(min(side, 512), 0).astype(np.uint16)
-    grain = np.tile(tile, (-(-side // len(tile)),) * 2)[:side, :side]
+    """(slices, side, side) uint16; a part is made when it is read, from one texture shifted about."""
+    piece = min(side, 512)
+    tile = 16 * texture(piece, 0).astype(np.uint16)
+    edges = [min(_CHUNK, side - start) for start in range(0, side, _CHUNK)]
 
     def one(block_id: tuple[int, ...]) -> np.ndarray:
-        rng = np.random.default_rng(block_id[0])
-        noise = rng.integers(0, 64, (side, side), np.uint16)
-        return (np.roll(grain, tuple(rng.integers(0, side, 2)), (0, 1)) + noise)[None]
+        height, width = edges[block_id[1]], edges[block_id[2]]
+        rng = np.random.default_rng(block_id)
+        shifted = np.roll(tile, tuple(rng.integers(0, piece, 2)), (0, 1))
+        grain = np.tile(shifted, (-(-height // piece), -(-width // piece)))[:height, :width]
+        return (grain + rng.integers(0, 64, (height, width), np.uint16))[None]
 
-    return da.map_blocks(one, chunks=((1,) * slices, side, side), dtype=np.uint16, meta=np.empty((0, 0, 0), np.uint16))
+    chunks = ((1,) * slices, tuple(edges), tuple(edges))
+    return da.map_blocks(one, chunks=chunks, dtype=np.uint16, meta=np.empty((0, 0, 0), np.uint16))
 
 
 def peak_gib() -> float:
@@ -46,14 +53,15 @@ def peak_gib() -> float:
 
 
 def measure(slices: int, side: int, backbone: str, device: str, folder: str | None) -> dict[str, object]:
-    """Propagate from the first slice to all others."""
+    """Propagate from the first slice, or a piece of it, to all others."""
     stack = lazy_stack(slices + 1, side)
     settings = CacheSettings(disk_gib=0) if folder is None else CacheSettings(folder=Path(folder))
     cache = FeatureCache.from_settings(settings)
     made = make_backbone(backbone)
     segmenter = make_segmenter(made, device, cache)
     idle = peak_gib()
-    support = SupportSet([Shot(Frame(("stack", 0), stack[0]), mask(side, 0))])
+    taught = min(side, _CHUNK)
+    support = SupportSet([Shot(Frame(("stack", 0), stack[0, :taught, :taught]), mask(taught, 0))])
     frames = (Frame(("stack", z), stack[z]) for z in range(1, slices + 1))
     peaks, start = [], time.perf_counter()
     ends = []
@@ -63,8 +71,8 @@ def measure(slices: int, side: int, backbone: str, device: str, folder: str | No
     cache.flush()
     usage = cache.usage()
     peak = peak_gib()
-    image = as_tensor(stack[0].compute(), device)
-    bare = [seconds(lambda: forward(made, image)) for _ in range(_BARE)]
+    image = as_tensor(stack[0, :taught, :taught].compute(), device)
+    bare = [seconds(lambda: forward(made, image)) * (side / taught) ** 2 for _ in range(_BARE)]
     return {
         "slices": slices,
         "side": side,

@@ -55,7 +55,8 @@ def table(found: Mapping[str, Any]) -> str:
         "| frames | side | backbone | s / frame | s / megapixel | / bare | peak after half | peak | before | disk |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for run in (*found["growth_with_frames"], *found["growth_with_side"], found["stack"]):
+    large = [found[key] for key in ("stack", "image") if found[key] is not None]
+    for run in (*found["growth_with_frames"], *found["growth_with_side"], *large):
         per_slice = run["seconds_per_slice"]
         lines.append(
             f"| {run['slices']} | {run['side']} px | {run['backbone']} | {per_slice:.2f} "

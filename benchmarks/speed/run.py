@@ -44,6 +44,8 @@ class Plan:
     more_frames: tuple[tuple[int, int], ...] = ((10, 512), (40, 512), (160, 512))
     larger_frames: tuple[tuple[int, int], ...] = ((4, 256), (4, 512), (4, 1024), (4, 2048))
     starts: int = 5
+    image: int = 0
+    """Side of a large 2D image; 0 for none."""
 
 
 FULL = Plan()
@@ -57,6 +59,7 @@ def measure(plan: Plan, device: str, threads: int) -> dict[str, Any]:
     backbones = {name: propagation(job, name, plan, device) for name in BACKBONES}
     ours = backbones["resnet18"]
     stack = in_own_process(*plan.stack, "scale-space", device, threads, "--disk")
+    image = in_own_process(1, plan.image, "scale-space", device, threads, "--disk") if plan.image else None
     dock, dock_reason = dock_seconds(plan.starts)
     return {
         "cold_over_backbone": ours["cold_over_backbone"],
@@ -72,6 +75,7 @@ def measure(plan: Plan, device: str, threads: int) -> dict[str, Any]:
         "share_in_backbone": 1 / ours["cold_over_backbone"],
         "backbones": backbones,
         "stack": stack,
+        "image": image,
         "growth_with_frames": [in_own_process(n, s, "resnet18", device, threads) for n, s in plan.more_frames],
         "growth_with_side": [in_own_process(n, s, "resnet18", device, threads) for n, s in plan.larger_frames],
     }
@@ -213,8 +217,11 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--slices", type=int, help="of the large stack; 200 take about a quarter of an hour")
+    parser.add_argument(
+        "--image", type=int, metavar="SIDE", help="also a 2D image, such as 20000: a quarter of an hour"
+    )
     asked = parser.parse_args()
-    plan = asked.plan or FULL
+    plan = replace(asked.plan or FULL, image=asked.image or 0)
     if asked.slices:
         plan = replace(plan, stack=(asked.slices, plan.stack[1]))
     torch.set_num_threads(asked.threads)

@@ -13,6 +13,7 @@ _WORKING_BYTES: Final = 250  # of memory for each of them, measured
 _LABEL_BYTES: Final = 3  # for each pixel: labels layer, proposal layer, open proposal
 _PROBABILITY_BYTES: Final = 4  # for each pixel and class of the image at work
 _RESULT_BYTES: Final = 8  # for each pixel of it: label and confidence
+_RESULT_LIMIT: Final = 1 << 30  # of both together; what is larger lies in a file
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ def estimate(
     pixels = [shape[0] * shape[1] for shape in shapes]
     tiles = [min(math.prod(shape), _TILE_VALUES) for shape in shapes]
     result = _RESULT_BYTES + _PROBABILITY_BYTES * (1 + classes)
-    at_once = [_WORKING_BYTES * tile + result * n for tile, n in zip(tiles, pixels, strict=True)]
+    results = [min(_RESULT_LIMIT, result * n) for n in pixels]
+    at_once = [_WORKING_BYTES * tile + arrays for tile, arrays in zip(tiles, results, strict=True)]
     sizes = {shape[:2] for shape in shapes}
     return Estimate(
         frames=len(shapes),

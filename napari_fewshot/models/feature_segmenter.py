@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from napari_fewshot.errors import ImageError, MaskError
-from napari_fewshot.frames import Frame, Labels, Pixels
+from napari_fewshot.frames import Frame, FrameKey, Labels, Pixels
 from napari_fewshot.imaging.tiling import Tile
 from napari_fewshot.models.blocks.quality import ExpectedIoU
+from napari_fewshot.models.canvas import Canvas
 from napari_fewshot.models.devices import is_out_of_memory, moved, with_relief
 from napari_fewshot.models.extractor import FeatureExtractor, ImageFeatures
 from napari_fewshot.models.methods.base import FewShotMethod, LabelledPart, SupportFeatures
@@ -137,13 +138,13 @@ class FeatureConcept:
         key, name = frame.key, frame.name
         features = self.extractor.open(pixels, frame.stack)
         expect(features.steps(len(features.tiles)))
-        probabilities = np.zeros((1 + len(self.class_ids), *pixels.size), np.float32)
-        labels = np.zeros(pixels.size, np.int32)
-        confidence = np.ones(pixels.size, np.float32)
+        canvas = Canvas(1 + len(self.class_ids), pixels.size)
         if features.is_constant:
-            probabilities[0] = 1
+            sure = np.eye(1 + len(self.class_ids), 1, dtype=np.float32)[..., None]  # (1 + C, 1, 1): background
+            for tile in features.tiles:
+                canvas.put(tile, sure, 0, 1.0)
             note = f"all pixels of '{name}' have the same value: there is nothing to find on it"
-            return Proposal(key, labels, self.class_ids, probabilities, confidence, 1.0, note)
+            return self._proposal(key, canvas, 1.0, note)
         state = moved(self.state, self.extractor.device)
         values = torch.tensor((0, *self.class_ids), dtype=torch.int32, device=self.extractor.device)
         quality = ExpectedIoU()
@@ -151,12 +152,12 @@ class FeatureConcept:
             part = self.method.predict(state, features.pyramid(tile))[:, *tile.inner]  # (1 + C, H, W)
             quality.add(part)
             surest, best = part.max(0)
-            probabilities[:, *tile.core] = part.cpu().numpy()
-            labels[tile.core] = values[best].cpu().numpy()
-            confidence[tile.core] = surest.cpu().numpy()
-        return Proposal(
-            key, labels, self.class_ids, probabilities, confidence, quality.value, note=self.extractor.notice
-        )
+            canvas.put(tile, part.cpu().numpy(), values[best].cpu().numpy(), surest.cpu().numpy())
+        return self._proposal(key, canvas, quality.value, self.extractor.notice)
+
+    def _proposal(self, key: FrameKey, canvas: Canvas, score: float, note: str) -> Proposal:
+        labels, probabilities, confidence = canvas.labels, canvas.probabilities, canvas.confidence
+        return Proposal(key, labels, self.class_ids, probabilities, confidence, score, note)
 
 
 def _labelled_parts(
