@@ -102,6 +102,13 @@ _METHODS: Final = (
         "ridge:make",
     ),
     MethodCard(
+        "logistic",
+        "Logistic regression on multi-level features",
+        "Fast; steadier than ridge where little is painted, with a whole mask or a few strokes.",
+        "about 0.1 s per megapixel on two CPU cores",
+        "logistic:make",
+    ),
+    MethodCard(
         "panet",
         "Prototype alignment network (without training)",
         "Compares every pixel with the average of what you painted; needs features that know objects.",

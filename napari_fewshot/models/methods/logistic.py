@@ -1,0 +1,166 @@
+"""Multinomial logistic regression on standardised multi-level features, with every label weighing the same.
+
+Minimises  sum_i d_i log p(y_i | x_i) + lambda / 2 |W|^2  with p = softmax(W^T x + b), where d_i makes up for the
+number of pixels of each label (Hastie, Tibshirani & Friedman, 2009, section 4.4). Unlike least squares it does not
+mind by how far a pixel is right, so pixels near the border decide, not the bulk of an object.
+
+A label that covers much is then made more likely than a rare one, by a small power of its share of the taught area: on
+other images shares differ, so they are not believed in full.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
+from scipy.optimize import minimize
+from torch import Tensor
+
+from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
+from napari_fewshot.models.blocks.levels import LiftedLevels
+from napari_fewshot.models.blocks.pixels import choose_pixels
+from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState, SupportFeatures, with_background
+
+_PIXELS_PER_LABEL: Final = 3000
+"""Pixels looked at per label and shot."""
+
+_PIXELS_IN_ALL: Final = 12000
+"""Pixels looked at per label over all shots."""
+
+_ITERATIONS: Final = 40
+_FLOOR: Final = 0.1
+_NEVER: Final = -60.0  # the logit of a label that nobody painted
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Some pixels of one label of one shot.
+
+    Attributes
+    ----------
+    features
+        (N, D), half precision.
+    area
+        Pixels that have this label; 0 on a partly labelled shot, where painted areas say nothing.
+    """
+
+    features: Tensor
+    area: int
+
+
+ShotSamples = Mapping[int, Samples]
+
+
+@dataclass(frozen=True, eq=False)
+class LogisticWeights:
+    """Logits are ``x W + offset``.
+
+    Attributes
+    ----------
+    weights
+        (D, 1 + C).
+    offset
+        (1 + C,).
+    """
+
+    weights: Tensor
+    offset: Tensor
+
+
+class Logistic(AdditiveMethod[ShotSamples, LogisticWeights]):
+    """Multi-class classifier on pixels.
+
+    Parameters
+    ----------
+    shrinkage
+        lambda, for features of unit variance and weights d that sum to 1.
+    prior
+        Between 0, every label as likely as any other, and 1, as likely as its share of the taught area.
+    levels
+        Which features there are of a pixel.
+    """
+
+    name = "logistic"
+
+    def __init__(self, shrinkage: float = 0.1, prior: float = 0.25, levels: LiftedLevels | None = None) -> None:
+        self.shrinkage = shrinkage
+        self.prior = prior
+        self.levels = LiftedLevels() if levels is None else levels
+
+    def summarise(self, shot: SupportFeatures) -> ShotSamples:
+        """Keep the features of some pixels of every label of a shot."""
+        found: dict[int, list[Tensor]] = {}
+        areas: dict[int, int] = {}
+        for pyramid, labels in shot.parts():
+            for value, (ys, xs) in choose_pixels(labels, _PIXELS_PER_LABEL).items():
+                found.setdefault(value, []).append(self.levels.sample(pyramid, ys, xs).half())
+                areas[value] = areas.get(value, 0) + int((labels == value).sum())
+        return {
+            value: Samples(_thinned(torch.cat(parts), _PIXELS_PER_LABEL), areas[value] if shot.is_dense else 0)
+            for value, parts in found.items()
+        }
+
+    def combine(self, summaries: Sequence[ShotSamples], class_ids: tuple[int, ...]) -> LogisticWeights:
+        """Fit to everything that was taught."""
+        pooled = [[shot[v] for shot in summaries if v in shot] for v in with_background(class_ids)]
+        features = [_thinned(torch.cat([s.features for s in parts]), _PIXELS_IN_ALL) for parts in pooled if parts]
+        there = [column for column, parts in enumerate(pooled) if parts]
+        x = torch.cat(features).float()  # (N, D)
+        numbers = torch.tensor([len(f) for f in features], device=x.device)
+        y = torch.arange(len(there), device=x.device).repeat_interleave(numbers)
+        mean, deviation = x.mean(0), x.std(0, correction=0) + _FLOOR
+        fitted = _fit(x.sub_(mean).div_(deviation), y, numbers, self.shrinkage)  # (labels there, D + 1)
+        areas = torch.tensor([float(sum(s.area for s in pooled[column])) for column in there], device=x.device)
+        offset = fitted[:, -1] + self.prior * _log_shares(areas)
+        weights = fitted[:, :-1].T / deviation[:, None]
+        made = LogisticWeights(x.new_zeros(x.shape[1], len(pooled)), x.new_full((len(pooled),), _NEVER))
+        made.weights[:, there] = weights
+        made.offset[there] = offset - mean @ weights
+        return made
+
+    def predict(self, state: AdditiveState[ShotSamples, LogisticWeights], query: FeaturePyramid) -> Tensor:
+        """Apply W to every level at its own stride."""
+        solution = state.solution
+        return self.levels.apply(query, solution.weights).add_(solution.offset[:, None, None]).softmax(0)
+
+
+def _thinned(rows: Tensor, most: int) -> Tensor:
+    """Take every n-th row so that no more than ``most`` are left."""
+    return rows if len(rows) <= most else rows[torch.linspace(0, len(rows) - 1, most, device=rows.device).long()]
+
+
+def _fit(x: Tensor, y: Tensor, numbers: Tensor, shrinkage: float) -> Tensor:
+    """Minimise the loss over W and b, joined: (labels, D + 1)."""
+    labels, width = len(numbers), x.shape[1]
+    share = (1 / (labels * numbers.float()))[y]  # d
+    hits = (torch.arange(len(x), device=x.device), y)
+
+    def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        joined = torch.from_numpy(flat.astype(np.float32)).to(x.device).view(labels, width + 1)
+        scores = F.linear(x, joined[:, :-1].contiguous(), joined[:, -1]).log_softmax(1)  # (N, labels)
+        value = -(share * scores[hits]).sum(dtype=torch.float64)
+        residual = scores.exp_()
+        residual[hits] -= 1
+        residual *= share[:, None]
+        slopes = torch.stack([x.T.mv(column) for column in residual.T.contiguous()])  # far faster than one product
+        gradient = torch.cat([slopes, residual.sum(0)[:, None]], 1).double().cpu().numpy().ravel()
+        penalty = shrinkage * flat
+        penalty[width :: width + 1] = 0  # the constant is not shrunk
+        return float(value) + 0.5 * float(penalty @ flat), gradient + penalty
+
+    options = {"maxiter": _ITERATIONS, "maxcor": 10}
+    found = minimize(loss, np.zeros(labels * (width + 1)), jac=True, method="L-BFGS-B", options=options)
+    return torch.from_numpy(found.x.astype(np.float32)).to(x.device).view(labels, width + 1)
+
+
+def _log_shares(areas: Tensor) -> Tensor:
+    """Log of each label's share of the area, the largest 0; all 0 where no shot is fully labelled."""
+    return torch.zeros_like(areas) if areas.sum() == 0 else (areas.clamp_min(1) / areas.max()).log()
+
+
+def make(backbone: Backbone) -> Logistic:
+    """Use every level of the backbone."""
+    return Logistic()
