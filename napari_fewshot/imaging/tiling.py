@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 Span = tuple[int, int]
 """First pixel, and the one after the last."""
+
+_SURROUNDINGS: Final = 2
+"""Coarsest cells around a tile whose features are kept: between cells, features are interpolated."""
 
 
 @dataclass(frozen=True)
@@ -17,12 +21,16 @@ class Tile:
     ----------
     rows, columns
         What the tile answers for; the tiles of an image share no pixel and leave none out.
+    kept_rows, kept_columns
+        What features are needed of for that: a little more on all sides that are not the border of the image.
     read_rows, read_columns
-        What must be read for that: a margin on all sides that are not the border of the image.
+        What must be read for those: a margin on the same sides.
     """
 
     rows: Span
     columns: Span
+    kept_rows: Span
+    kept_columns: Span
     read_rows: Span
     read_columns: Span
 
@@ -37,16 +45,19 @@ class Tile:
         return slice(*self.rows), slice(*self.columns)
 
     @property
+    def kept(self) -> tuple[slice, slice]:
+        """Index of what features are needed of, in what was read."""
+        return _within(self.kept_rows, self.read_rows), _within(self.kept_columns, self.read_columns)
+
+    @property
     def inner(self) -> tuple[slice, slice]:
-        """Index of what it answers for, in what was read."""
-        (top, left), (bottom, right) = zip(self.rows, self.columns, strict=True)
-        y, x = self.read_rows[0], self.read_columns[0]
-        return slice(top - y, bottom - y), slice(left - x, right - x)
+        """Index of what it answers for, in what features are needed of."""
+        return _within(self.rows, self.kept_rows), _within(self.columns, self.kept_columns)
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of what is read."""
-        return self.read_rows[1] - self.read_rows[0], self.read_columns[1] - self.read_columns[0]
+        """(H, W) of what features are needed of."""
+        return self.kept_rows[1] - self.kept_rows[0], self.kept_columns[1] - self.kept_columns[0]
 
 
 def plan_tiles(size: tuple[int, int], max_pixels: int, halo: int, multiple: int) -> tuple[Tile, ...]:
@@ -71,12 +82,21 @@ def plan_tiles(size: tuple[int, int], max_pixels: int, halo: int, multiple: int)
     """
     height, width = size
     if height * width <= max_pixels:
-        return (Tile((0, height), (0, width), (0, height), (0, width)),)
+        whole = (0, height), (0, width)
+        return (Tile(*whole, *whole, *whole),)
     margin = -(-halo // multiple) * multiple
+    little = min(margin, _SURROUNDINGS * multiple)
     side = int(max_pixels**0.5) - 2 * margin
     side = max(side // multiple, 8) * multiple
     return tuple(
-        Tile(rows, columns, _with_margin(rows, margin, height), _with_margin(columns, margin, width))
+        Tile(
+            rows,
+            columns,
+            _with_margin(rows, little, height),
+            _with_margin(columns, little, width),
+            _with_margin(rows, margin, height),
+            _with_margin(columns, margin, width),
+        )
         for rows in _spans(height, side)
         for columns in _spans(width, side)
     )
@@ -92,6 +112,10 @@ def some_of(tiles: tuple[Tile, ...], count: int) -> tuple[Tile, ...]:
 def _spans(length: int, side: int) -> Iterator[Span]:
     for start in range(0, length, side):
         yield start, min(start + side, length)
+
+
+def _within(span: Span, outer: Span) -> slice:
+    return slice(span[0] - outer[0], span[1] - outer[0])
 
 
 def _with_margin(span: Span, margin: int, length: int) -> Span:

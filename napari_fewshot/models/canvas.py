@@ -72,7 +72,7 @@ def _is_large(layers: int, size: tuple[int, int]) -> bool:
 
 
 def _map_file(size: int) -> mmap.mmap:
-    """Map a new file of zeros that has no name, but all the room that it needs: a disk that is full later does no harm."""
+    """Map a new file of zeros without a name, but with all the room that it needs: the disk may be full later."""
     folder = user_cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(folder).free < size + _RESERVE:

@@ -98,20 +98,38 @@ class FeatureExtractor:
         return self.compute(pixels[:height, :width], scale)
 
     @torch.inference_mode()
-    def compute(self, image: Image, scale: IntensityScale) -> FeaturePyramid:
-        """Return the features of an image or tile on a given scale, from the cache where they are known."""
-        key = f"{self.key}|{scale.key}|{content_digest(image)}"
+    def compute(self, image: Image, scale: IntensityScale, kept: tuple[slice, slice] | None = None) -> FeaturePyramid:
+        """Return the features of an image or tile on a given scale, from the cache where they are known.
+
+        Parameters
+        ----------
+        image
+            (H, W) or (H, W, channels).
+        scale
+            What becomes 0 and 1.
+        kept
+            Rows and columns that features are wanted of, from multiples of the coarsest stride on; by default all.
+        """
+        rows, columns = kept or (slice(0, image.shape[0]), slice(0, image.shape[1]))
+        height, width = image.shape[:2]
+        part = "" if kept is None else f"|{rows.start}:{rows.stop},{columns.start}:{columns.stop}"
+        key = f"{self.key}|{scale.key}|{content_digest(image)}{part}"
         known = self.cache.get(key, self.device)
         if known is not None:
             return known
         planes = torch.from_numpy(scale.apply(image)).to(self.device)  # (n, H, W)
-        height, width = planes.shape[-2:]
         coarsest = self.levels[-1].stride
         below, beside = -height % coarsest, -width % coarsest
         padded = F.pad(planes[None], (0, beside, 0, below), mode="replicate")[0]
         made = self._features(padded)
-        features = {level: _half(made.pop(level)) for level in tuple(made)}  # never all of both precisions at once
-        return self.cache.put(key, FeaturePyramid(features, (height, width)))
+        features = {}
+        for level in tuple(made):  # never all of both precisions at once
+            cells = made.pop(level)
+            if kept is not None:
+                cells = cells[:, *(_cells(s, n, level) for s, n in zip(kept, image.shape, strict=False))]
+            features[level] = _half(cells)
+        size = rows.stop - rows.start, columns.stop - columns.start
+        return self.cache.put(key, FeaturePyramid(features, size))
 
     def _features(self, planes: Tensor) -> dict[Level, Tensor]:
         """Let padded planes (n, H, W) go through the backbone."""
@@ -206,15 +224,16 @@ class ImageFeatures:
         return tiles + (len(self._sampled) if tiles and len(self.tiles) > 1 else 0)
 
     def pyramid(self, tile: Tile) -> FeaturePyramid:
-        """Features of what is read for a tile, with the statistics of the whole image."""
+        """Features of a tile and a little around it, with the statistics of the whole image."""
         statistics = self._statistics if len(self.tiles) > 1 else None
         with one_tile(self, tile):
             pyramid = self.compute(tile)
         return pyramid if statistics is None else replace(pyramid, statistics=statistics)
 
     def compute(self, tile: Tile) -> FeaturePyramid:
-        """Features of what is read for a tile, without statistics: to have them at hand later."""
-        return self._extractor.compute(self._read(tile), self._scale)
+        """The same without statistics: to have them at hand later."""
+        kept = tile.kept if len(self.tiles) > 1 else None
+        return self._extractor.compute(self._read(tile), self._scale, kept)
 
     def _read(self, tile: Tile) -> Image:
         """Read what a tile needs; the last one is kept, so that nothing is read twice in a row."""
@@ -253,6 +272,11 @@ def _pooled(parts: list[tuple[int, Tensor, Tensor]]) -> Statistics:
     mean = (weights * torch.stack(means)).sum(0)
     second = (weights * (torch.stack(deviations).square() + torch.stack(means).square())).sum(0)
     return mean, (second - mean.square()).clamp_min(0).sqrt()
+
+
+def _cells(pixels: slice, length: int, level: Level) -> slice:
+    """Cells of some pixels of an image so many pixels long; at its end with those that come from padding."""
+    return slice(pixels.start // level.stride, None if pixels.stop == length else -(-pixels.stop // level.stride))
 
 
 def _half(features: Tensor) -> Tensor:

@@ -53,12 +53,16 @@ def test_tiles_cover_every_pixel_once(size: tuple[int, int]) -> None:
         assert tile.read_rows[0] % 16 == tile.read_columns[0] % 16 == 0
         read = np.zeros(size, bool)
         read[tile.read] = True
+        kept = np.zeros(size, bool)
+        kept[tile.read][tile.kept] = True
         inner = np.zeros(size, bool)
-        inner[tile.read][tile.inner] = True
+        inner[tile.read][tile.kept][tile.inner] = True
         core = np.zeros(size, bool)
         core[tile.core] = True
         assert (inner == core).all()
-        assert (read | core == read).all()
+        assert (kept | core == kept).all() and (read | kept == read).all()
+        assert kept[tile.read][tile.kept].shape == tile.size
+        assert tile.kept[0].start % 16 == tile.kept[1].start % 16 == 0
     assert (covered == 1).all()
 
 
@@ -77,17 +81,17 @@ def random_trunk(name: str) -> Backbone:
 
 
 @pytest.mark.parametrize("name", [*WITHOUT_DOWNLOAD, *TRUNKS, "timm:test_resnet", "timm:convnext_atto"])
-def test_tiled_features_equal_untiled_ones(name: str) -> None:
+def test_tiled_features_equal_untiled_ones(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = _factory("backbones", WITHOUT_DOWNLOAD[name])(name) if name in WITHOUT_DOWNLOAD else random_trunk(name)
     image = texture(100, 2 * backbone.halo + 400)
     extractor = FeatureExtractor(backbone, tile_values=1)
     whole = extractor(image)
     pixels = Pixels(image, "")
     features = extractor.open(pixels)
-    scale = intensity_scale(pixels, image.size)
+    monkeypatch.setattr(features, "_scale", intensity_scale(pixels, image.size))
     assert len(features.tiles) > 4
-    for tile in features.tiles[1:-1:2]:
-        part = extractor.compute(pixels[tile.read], scale)
+    for tile in features.tiles[::2]:
+        part = features.compute(tile)
         for level in whole.levels:
             inner = tuple(slice(s.start // level.stride, -(-s.stop // level.stride)) for s in tile.inner)
             core = tuple(slice(s.start // level.stride, -(-s.stop // level.stride)) for s in tile.core)
