@@ -46,6 +46,9 @@ class Schedule:
         Steps between checkpoints.
     report_every
         Steps between reports.
+    horizon
+        Steps after which the rate would have fallen; 0: ``steps``. A stage that another goes on from may leave off
+        before, while its rate is still high.
 
     Raises
     ------
@@ -60,6 +63,7 @@ class Schedule:
     average: float = 0.999
     save_every: int = 250
     report_every: int = 50
+    horizon: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "save_every", "report_every"):
@@ -70,6 +74,8 @@ class Schedule:
                 f"rate is {self.rate}, decay {self.decay}, warmup {self.warmup}; "
                 "give a rate above 0, and 0 or more for the others"
             )
+        if 0 != self.horizon < self.steps:
+            raise SettingsError(f"horizon is {self.horizon}; give 0, or no fewer than the {self.steps} steps")
         if not 0 <= self.average < 1:
             raise SettingsError(f"average is {self.average}; give a number from 0 (no averaging) to below 1")
 
@@ -77,7 +83,7 @@ class Schedule:
         """Share of the highest rate at a step."""
         if step < self.warmup:
             return (step + 1) / self.warmup
-        along = (step - self.warmup) / max(1, self.steps - self.warmup)
+        along = (step - self.warmup) / max(1, (self.horizon or self.steps) - self.warmup)
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, along)))
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
 
 from napari_fewshot.errors import SettingsError
-from napari_fewshot.training import distillation
+from napari_fewshot.training import distillation, episodes
 from napari_fewshot.training.loop import Schedule
 from napari_fewshot.training.stages import StageKind
 
 KINDS: Final[Mapping[str, StageKind]] = {
     "distil": distillation.KIND,
+    "episodes": episodes.KIND,
 }
 """Kinds of stages that a recipe may have."""
 
