@@ -397,7 +397,7 @@ class Session:
                 return
             yield proposal
 
-    def correct(self, key: FrameKey, labels: Labels) -> None:
+    def correct(self, key: FrameKey, labels: npt.NDArray[np.integer[Any]]) -> None:
         """Take in an open proposal as somebody changed it; changed pixels are human from now on.
 
         Parameters
@@ -415,10 +415,10 @@ class Session:
             If the label map does not fit the frame.
         """
         waiting = self._waiting(key)
+        if np.array_equal(labels, waiting.labels):  # nothing was, mostly: soon told, however large the image
+            return
         labels = self._checked(key, labels).labels
         changed = labels != waiting.labels
-        if not changed.any():
-            return
         before = waiting.corrections
         corrections = np.full(labels.shape, UNLABELLED, np.uint8) if before is None else before.copy()
         corrections[changed] = labels[changed]

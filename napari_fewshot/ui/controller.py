@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, wraps
-from typing import Concatenate, Literal, ParamSpec
+from typing import Any, Concatenate, Literal, ParamSpec
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_fewshot.errors import ExportError, FewShotError, ImageError, MaskError, SupportError
 from napari_fewshot.frames import Frame, FrameKey, Labels, frame_name
@@ -31,6 +32,9 @@ Unpainted = Literal["automatic", "background", "unknown"]
 """What unpainted pixels of a taught slice mean."""
 
 LARGEST_ID = PAINTED_BACKGROUND - 1
+LabelMap = npt.NDArray[np.integer[Any]]
+"""(H, W) of the data type of its layer."""
+
 _COPIED_BYTES = 64 << 20
 _LEAST_GONE = 0.02  # of a frame, before the time left is told
 _REDRAW_SECONDS = 0.1  # at most this often while results stream in
@@ -322,16 +326,16 @@ class Controller:
         key = self._shown()
         self._ensure_labels(_uid(key))
         painted = self._painted(key)
-        if np.isin(painted, (0, PAINTED_BACKGROUND), invert=True).any():
+        if ((painted != 0) & (painted != PAINTED_BACKGROUND)).any():
             raise MaskError(
                 f"there is something painted on '{self._layers.name(key)}'; erase it first, "
                 f"or teach it with {with_key(Action.TEACH)}"
             )
         self._teach(key, np.zeros_like(painted))
 
-    def _teach(self, key: FrameKey, labels: Labels) -> None:
+    def _teach(self, key: FrameKey, labels: LabelMap) -> None:
         self._take_corrections(key)
-        self.session.teach(Shot(self._read_frame(key), labels))
+        self.session.teach(Shot(self._read_frame(key), labels))  # type: ignore[arg-type] # whole numbers of any kind
         if self.session.proposal(key) is None:
             self._layers.clear_proposals([key])
         self._follow_classes()
@@ -597,7 +601,7 @@ class Controller:
         waiting = self.session.proposal(key)
         shown = None if waiting is None else self._layers.proposed(key)
         if waiting is not None and shown is not None and shown.shape == waiting.labels.shape:
-            self.session.correct(key, np.where(shown >= PAINTED_BACKGROUND, BACKGROUND, shown).astype(np.int32))
+            self.session.correct(key, np.where(shown >= PAINTED_BACKGROUND, BACKGROUND, shown))
 
     def _take_all_corrections(self) -> None:
         for key in self.session.review_queue():
@@ -611,7 +615,7 @@ class Controller:
             human = np.where(painted == PAINTED_BACKGROUND, BACKGROUND, painted)
             self.session.correct(key, np.where(painted != 0, human, waiting.labels).astype(np.int32))
 
-    def _painted(self, key: FrameKey) -> Labels:
+    def _painted(self, key: FrameKey) -> LabelMap:
         """What is painted at a frame (H, W), 254 for background."""
         painted = self._layers.painted(key)
         if painted is None:
@@ -846,7 +850,7 @@ class _Prospect:
     not_preparing: str = ""
 
 
-def shot_labels(painted: Labels, unpainted: Unpainted) -> Labels:
+def shot_labels(painted: LabelMap, unpainted: Unpainted) -> LabelMap:
     """Turn a slice of a labels layer into the labels of a shot.
 
     Parameters
@@ -858,8 +862,11 @@ def shot_labels(painted: Labels, unpainted: Unpainted) -> Labels:
     """
     background = painted == PAINTED_BACKGROUND
     unknown = unpainted == "unknown" or (unpainted == "automatic" and bool(background.any()))
-    labels = np.where(painted == 0, UNLABELLED if unknown else BACKGROUND, painted)
-    return np.where(background, BACKGROUND, labels).astype(np.int32)
+    labels = painted.copy() if np.can_cast(np.uint8, painted.dtype) else painted.astype(np.int32)
+    if unknown:
+        np.copyto(labels, UNLABELLED, where=painted == 0)
+    np.copyto(labels, BACKGROUND, where=background)
+    return labels
 
 
 def _slice_line(now: Situation, note: str) -> str:

@@ -26,6 +26,7 @@ BACKGROUND_COLOUR = "#9ecae1"
 _UNNAMED_COLOUR = "#ff00ff"
 _ROLE = "napari_fewshot"  # key in a layer's metadata: says that a label layer is ours
 _BRUSH_SECONDS = 0.1
+_ROWS = 512  # that are looked at at once
 _HISTORY_PIXELS = 5_000_000  # more than this in one step would fill the memory with napari's undo records
 
 
@@ -240,8 +241,8 @@ class LayerLink:
         linked.proposals = self._add_labels(linked, "proposals", opacity=0.4)
         return True
 
-    def painted(self, key: FrameKey) -> LabelMap | None:
-        """The labels layer at a frame (H, W), 254 for painted background; None where there is no layer."""
+    def painted(self, key: FrameKey) -> npt.NDArray[Any] | None:
+        """A copy of the labels layer at a frame (H, W), 254 for painted background; None where there is no layer."""
         linked, position = self._find(key)
         if linked is None:
             return None
@@ -251,7 +252,7 @@ class LayerLink:
         """Whether anything is painted at a frame."""
         linked, position = self._find(key)
         layer = None if linked is None else linked.labels if linked.labels is not None else self._adoptable(linked)
-        return linked is not None and layer is not None and bool(_view_of(linked, layer, position).any())
+        return linked is not None and layer is not None and _is_any(_view_of(linked, layer, position))
 
     def paints_anywhere(self, value: int) -> str:
         """Name of a labels layer that holds this value, or ""."""
@@ -294,8 +295,8 @@ class LayerLink:
             self._write(self._linked[uid], slices)
 
     # ------------------------------------------------------------------ proposals
-    def proposed(self, key: FrameKey) -> LabelMap | None:
-        """The proposal layer at a frame (H, W) as a person may have changed it; None where there is no layer."""
+    def proposed(self, key: FrameKey) -> npt.NDArray[Any] | None:
+        """A copy of the proposal layer at a frame (H, W), as a person may have changed it; None where there is none."""
         linked, position = self._find(key)
         if linked is None or linked.proposals is None or not linked.layout.fits(linked.proposals.data):
             return None
@@ -612,9 +613,14 @@ def _is_usable(linked: _Linked) -> bool:
         return False
 
 
-def _slice_of(linked: _Linked, layer: Any, position: tuple[int, ...]) -> LabelMap | None:
-    """A copy of one slice (H, W) of a label layer, None where there is no layer."""
-    return None if layer is None else _view_of(linked, layer, position).astype(np.int32)
+def _slice_of(linked: _Linked, layer: Any, position: tuple[int, ...]) -> npt.NDArray[Any] | None:
+    """A copy of one slice (H, W) of a label layer, of its data type; None where there is no layer."""
+    return None if layer is None else _view_of(linked, layer, position).copy()
+
+
+def _is_any(labels: npt.NDArray[Any]) -> bool:
+    """Whether anything but 0 is there: asked at every stroke, so no more rows are looked at than it takes."""
+    return any(bool(labels[top : top + _ROWS].any()) for top in range(0, len(labels), _ROWS))
 
 
 def _view_of(linked: _Linked, layer: Any, position: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -124,8 +124,8 @@ class Layers(Protocol):
         """Make the proposal layer of an image where there is none. Returns whether it is new."""
         ...
 
-    def painted(self, key: FrameKey) -> Labels | None:
-        """The labels layer at a frame (H, W), 254 for painted background; None where there is no layer."""
+    def painted(self, key: FrameKey) -> npt.NDArray[np.integer[Any]] | None:
+        """A copy of the labels layer at a frame (H, W), 254 for painted background; None where there is no layer."""
         ...
 
     def is_painted(self, key: FrameKey) -> bool:
@@ -148,8 +148,8 @@ class Layers(Protocol):
         """Take out again what `write_accepted` wrote at these frames, and nothing else."""
         ...
 
-    def proposed(self, key: FrameKey) -> Labels | None:
-        """The proposal layer at a frame (H, W) as a person may have changed it; None where there is no layer."""
+    def proposed(self, key: FrameKey) -> npt.NDArray[np.integer[Any]] | None:
+        """A copy of the proposal layer at a frame (H, W), as a person may have changed it; None where there is none."""
         ...
 
     def show_proposal(self, key: FrameKey, labels: npt.NDArray[Any]) -> None:
