@@ -808,6 +808,13 @@ def test_what_unpainted_pixels_mean(meaning: Any, brushed: bool, expected: list[
     assert shot_labels(painted, meaning).tolist() == [expected]
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int64])
+def test_what_is_painted_on_a_layer_of_any_kind_is_understood_and_left_alone(kind: type) -> None:
+    painted = np.array([[0, 1, 2]]).astype(kind)
+    assert shot_labels(painted, "unknown").tolist() == [[255, 1, 2]]
+    assert painted.tolist() == [[0, 1, 2]]
+
+
 def test_teaching_again_makes_open_proposals_anew(dock: Dock) -> None:
     dock.propose_all()
     dock.show(("a", 3))

@@ -157,3 +157,12 @@ def test_no_class_painted_anywhere_is_said_so() -> None:
 
 def test_one_painted_pixel_is_enough() -> None:
     SupportSet([Shot(FRAME, mask(a=1))]).check()
+
+
+def test_what_is_painted_is_found_wherever_it_is_on_a_tall_image() -> None:
+    labels = np.full((1500, 16), 255)
+    labels[1200, 3], labels[-1, -1] = 7, 254
+    shot = Shot(Frame("tall", np.zeros((1500, 16), np.uint8)), labels)
+    assert shot.class_ids == (7, 254) and not shot.has_background and shot.is_partial
+    labels[700, 0] = 0
+    assert Shot(shot.frame, labels).has_background
