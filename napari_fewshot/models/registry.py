@@ -33,6 +33,10 @@ class MethodCard:
         ``module:factory`` below ``napari_fewshot.models.methods``; the factory takes the backbone.
     seconds
         The same cost as a number, for estimates: per megapixel, on two CPU cores, features not included.
+    levels
+        Which features it works on, in words.
+    trained
+        What was trained for it beside the backbone, and what of the paper is missing for want of training, in words.
     """
 
     name: str
@@ -44,6 +48,8 @@ class MethodCard:
     year: int = 0
     accepts: tuple[str, ...] = ("dense", "partial", "nothing here")
     seconds: float = 0.1
+    levels: str = "all levels of the backbone"
+    trained: str = "nothing"
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,8 @@ class BackboneCard:
     per_channel: bool = False
 
 
+_MATCHING: Final = "those that the backbone recommends for comparing"
+
 _METHODS: Final = (
     MethodCard(
         "auto",
@@ -116,6 +124,17 @@ _METHODS: Final = (
         "panet:make",
         "Wang et al., ICCV 2019, arXiv 1908.06391",
         2019,
+        levels=_MATCHING,
+        trained="nothing; the paper trains the backbone with an alignment loss",
+    ),
+    MethodCard(
+        "knn",
+        "Nearest painted pixels",
+        "Compares every pixel with pixels that you painted, none averaged away; the plain baseline of all comparing.",
+        "about 0.5 s per megapixel on two CPU cores",
+        "knn:make",
+        seconds=0.5,
+        levels=_MATCHING,
     ),
 )
 

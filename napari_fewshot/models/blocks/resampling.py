@@ -75,6 +75,7 @@ def sample(
     needed, at = corners.unique(return_inverse=True)
     values = per_cell(cells.index_select(1, needed)).T.contiguous()  # (n, D)
     above_left, above_right, below_left, below_right = (values.index_select(0, i) for i in at)  # (N, D) each
+    wy, wx = wy.to(values.dtype), wx.to(values.dtype)
     above = torch.lerp(above_left, above_right, wx[:, None])
     below = torch.lerp(below_left, below_right, wx[:, None])
     return torch.lerp(above, below, wy[:, None])

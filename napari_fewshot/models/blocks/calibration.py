@@ -1,0 +1,83 @@
+"""From a similarity to a probability, by what was taught: where to cut, and how sharply."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+_SLOPES: Final = (5.0, 10.0, 20.0, 40.0, 80.0)
+_LEAST: Final = 0.02
+"""Share of the painted pixels that may lie below the threshold where nothing says what is background."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The logit of a similarity s is ``slope * (s - threshold)``."""
+
+    threshold: float
+    slope: float
+
+    def logit(self, similarity: Tensor) -> Tensor:
+        """Of "this is it", with a probability of a half at the threshold."""
+        return self.slope * (similarity - self.threshold)
+
+
+def best_threshold(similarity: Tensor, positive: Tensor, weight: Tensor) -> float:
+    """Find the threshold above which lie the pixels with the best IoU.
+
+    Parameters
+    ----------
+    similarity
+        (N,).
+    positive
+        (N,) whether a pixel is wanted; at least one is.
+    weight
+        (N,) how much each counts, > 0.
+
+    Returns
+    -------
+    float
+        Half-way between the two values that it separates. Without any unwanted pixel, a value that nearly all wanted
+        ones exceed.
+    """
+    if bool(positive.all()):
+        return float(_quantile(similarity, weight, _LEAST))
+    values, order = similarity.double().sort(descending=True)
+    weight = weight.double()[order]
+    wanted = weight * positive[order]
+    hit, wrong = wanted.cumsum(0), (weight - wanted).cumsum(0)
+    iou = hit / (wanted.sum() + wrong)
+    last_of_its_value = torch.cat([values[1:] < values[:-1], values.new_ones(1, dtype=torch.bool)])
+    at = int(torch.where(last_of_its_value, iou, -1).argmax())
+    below = values[at + 1] if at + 1 < len(values) else values[at] - 2e-6
+    return float(values[at] + below) / 2
+
+
+def calibrate(similarity: Tensor, positive: Tensor, weight: Tensor) -> Calibration:
+    """Choose the threshold by IoU, then the slope by likelihood.
+
+    Parameters
+    ----------
+    similarity
+        (N,).
+    positive
+        (N,) whether a pixel is of the class; at least one is.
+    weight
+        (N,) how much each counts, > 0.
+    """
+    threshold = best_threshold(similarity, positive, weight)
+    offsets, truth = (similarity - threshold).double(), positive.double()
+    losses = [
+        float(F.binary_cross_entropy_with_logits(slope * offsets, truth, weight.double(), reduction="sum"))
+        for slope in _SLOPES
+    ]
+    return Calibration(threshold, _SLOPES[losses.index(min(losses))])
+
+
+def _quantile(values: Tensor, weight: Tensor, share: float) -> Tensor:
+    """The value below which lies so much of the weight."""
+    ascending, order = values.sort()
+    below = weight[order].cumsum(0)
+    return ascending[int((below < share * below[-1]).sum())]
