@@ -11,7 +11,7 @@ import torch
 from napari_fewshot.errors import ImageError, MaskError
 from napari_fewshot.frames import Frame, FrameKey, Labels, Pixels
 from napari_fewshot.imaging.tiling import Tile
-from napari_fewshot.models.blocks.quality import ExpectedIoU
+from napari_fewshot.models.blocks.quality import ExpectedIoU, most_probable
 from napari_fewshot.models.canvas import Canvas
 from napari_fewshot.models.devices import is_out_of_memory, moved, with_relief
 from napari_fewshot.models.extractor import FeatureExtractor, ImageFeatures
@@ -19,7 +19,7 @@ from napari_fewshot.models.methods.base import FewShotMethod, LabelledPart, Supp
 from napari_fewshot.models.progress import expect, heed, told
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import TileProgress
-from napari_fewshot.support import UNLABELLED, Shot, SupportSet
+from napari_fewshot.support import BACKGROUND, UNLABELLED, Shot, SupportSet
 
 
 class FeatureSegmenter:
@@ -146,13 +146,13 @@ class FeatureConcept:
             note = f"all pixels of '{name}' have the same value: there is nothing to find on it"
             return self._proposal(key, canvas, 1.0, note)
         state = moved(self.state, self.extractor.device)
-        values = torch.tensor((0, *self.class_ids), dtype=torch.int32, device=self.extractor.device)
+        values = (BACKGROUND, *self.class_ids)
         quality = ExpectedIoU()
         for tile in features.tiles:
             part = self.method.predict(state, features.pyramid(tile))[:, *tile.inner]  # (1 + C, H, W)
-            quality.add(part)
-            surest, best = part.max(0)
-            canvas.put(tile, part.cpu().numpy(), values[best].cpu().numpy(), surest.cpu().numpy())
+            labels, surest = most_probable(part, values)
+            quality.add(part, labels, surest)
+            canvas.put(tile, part.cpu().numpy(), labels.cpu().numpy(), surest.cpu().numpy())
         return self._proposal(key, canvas, quality.value, self.extractor.notice)
 
     def _proposal(self, key: FrameKey, canvas: Canvas, score: float, note: str) -> Proposal:

@@ -9,7 +9,7 @@ from torch import Tensor
 from napari_fewshot.models.backbones.base import FeaturePyramid, Level
 from napari_fewshot.models.blocks.pixels import choose_pixels
 from napari_fewshot.models.blocks.pooling import masked_pool
-from napari_fewshot.models.blocks.quality import ExpectedIoU
+from napari_fewshot.models.blocks.quality import ExpectedIoU, most_probable
 from napari_fewshot.models.blocks.resampling import merge_levels, sample, to_cells, upsample
 from napari_fewshot.models.blocks.similarity import cosine_map
 from napari_fewshot.models.blocks.standardise import feature_statistics, standardisation
@@ -126,8 +126,18 @@ def test_cosine_is_one_for_parallel_features_and_ignores_their_length() -> None:
 def expected_iou(probabilities: Tensor, parts: int = 1) -> float:
     quality = ExpectedIoU()
     for part in probabilities.chunk(parts, 1):
-        quality.add(part)
+        quality.add(part, *most_probable(part, range(len(part))))
     return quality.value
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_the_most_probable_labels_are_those_of_argmax_and_the_first_of_equals_wins(classes: int) -> None:
+    p = torch.rand(1 + classes, 20, 30, generator=torch.Generator().manual_seed(0)).mul(4).round()  # many equals
+    values = torch.tensor([0, 7, 3, 254][: 1 + classes], dtype=torch.int32)
+    labels, surest = most_probable(p, values.tolist())
+    expected = torch.from_numpy(p.numpy().argmax(0))  # numpy promises the first
+    assert torch.equal(labels, values[expected])
+    assert torch.equal(surest, p.amax(0))
 
 
 def test_expected_iou_is_the_mean_of_simulated_ious() -> None:

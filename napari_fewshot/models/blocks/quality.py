@@ -1,5 +1,6 @@
-"""How good a proposal probably is, from its own probabilities."""
+"""What a prediction says: the label of every pixel, how sure that is, and how good the whole probably is."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -7,6 +8,31 @@ from torch import Tensor
 
 _PRIOR_AREA: Final = 1e-3
 """Share of the image that a confident "nothing here" is credited with."""
+
+
+def most_probable(probabilities: Tensor, values: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Choose a label for every pixel, the first of those that are equally probable.
+
+    Parameters
+    ----------
+    probabilities
+        (1 + C, H, W).
+    values
+        Label of each channel.
+
+    Returns
+    -------
+    labels : Tensor
+        (H, W) int32.
+    surest : Tensor
+        (H, W) how probable they are.
+    """
+    surest = probabilities[0].clone()
+    labels = torch.full_like(surest, values[0], dtype=torch.int32)
+    for channel, value in zip(probabilities[1:], values[1:], strict=True):  # several times faster than `max(0)`
+        labels.masked_fill_(channel > surest, value)
+        torch.maximum(surest, channel, out=surest)
+    return labels, surest
 
 
 class ExpectedIoU:
@@ -22,15 +48,13 @@ class ExpectedIoU:
         self._union = 0.0
         self._pixels = 0
 
-    def add(self, probabilities: Tensor) -> None:
-        """Take in a part of the image: (1 + C, H, W), background first."""
-        flat = probabilities.flatten(1)
-        best, label = flat.max(0)
-        chosen = label > 0
-        hit = float(torch.where(chosen, best, 0).sum(dtype=torch.float64))
+    def add(self, probabilities: Tensor, labels: Tensor, surest: Tensor) -> None:
+        """Take in a part of the image: (1 + C, H, W), background first, and its `most_probable` labels, 0 background."""
+        chosen = labels > 0
+        hit = float((surest * chosen).sum(dtype=torch.float64))
         self._hit += hit
-        self._union += float(chosen.sum()) + float(flat[1:].sum(dtype=torch.float64)) - hit
-        self._pixels += flat.shape[1]
+        self._union += float(chosen.sum()) + float(probabilities[1:].sum(dtype=torch.float64)) - hit
+        self._pixels += labels.numel()
 
     @property
     def value(self) -> float:
