@@ -49,7 +49,7 @@ class ExpectedIoU:
         self._pixels = 0
 
     def add(self, probabilities: Tensor, labels: Tensor, surest: Tensor) -> None:
-        """Take in a part of the image: (1 + C, H, W), background first, and its `most_probable` labels, 0 background."""
+        """Take in a part of the image: (1 + C, H, W), background first, with its `most_probable` labels."""
         chosen = labels > 0
         hit = float((surest * chosen).sum(dtype=torch.float64))
         self._hit += hit
