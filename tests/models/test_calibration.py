@@ -29,10 +29,10 @@ def test_what_can_be_separated_is_separated_half_way() -> None:
     assert best_threshold(similarity, positive, torch.ones(4)) == pytest.approx(0.3)
 
 
-def test_without_background_nearly_all_that_was_painted_lies_above() -> None:
-    similarity = noise(1000)
-    threshold = best_threshold(similarity, torch.ones(1000, dtype=torch.bool), torch.ones(1000))
-    assert (similarity > threshold).double().mean().item() == pytest.approx(0.98, abs=0.002)
+def test_without_background_all_that_was_painted_lies_above_with_some_room() -> None:
+    similarity = torch.tensor([0.5, 0.9, 0.4, 0.7])
+    assert best_threshold(similarity, torch.ones(4, dtype=torch.bool), torch.ones(4)) == pytest.approx(0.35)
+    assert best_threshold(similarity[:1], torch.ones(1, dtype=torch.bool), torch.ones(1)) < 0.5
 
 
 def test_where_all_is_best_called_foreground_all_lies_above() -> None:

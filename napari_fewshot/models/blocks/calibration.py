@@ -8,8 +8,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 _SLOPES: Final = (5.0, 10.0, 20.0, 40.0, 80.0)
-_LEAST: Final = 0.02
-"""Share of the painted pixels that may lie below the threshold where nothing says what is background."""
+_MARGIN: Final = 0.1
+"""Where nothing says what is background: how far the threshold lies below all that was painted, by its range."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ def best_threshold(similarity: Tensor, positive: Tensor, weight: Tensor) -> floa
     Returns
     -------
     float
-        Half-way between the two values that it separates. Without any unwanted pixel, a value that nearly all wanted
-        ones exceed.
+        Half-way between the two values that it separates. Without any unwanted pixel, a little less than the lowest.
     """
     if bool(positive.all()):
-        return float(_quantile(similarity, weight, _LEAST))
+        lowest, highest = (float(v) for v in similarity.double().aminmax())
+        return lowest - max(_MARGIN * (highest - lowest), 1e-6)
     values, order = similarity.double().sort(descending=True)
     weight = weight.double()[order]
     wanted = weight * positive[order]
@@ -74,10 +74,3 @@ def calibrate(similarity: Tensor, positive: Tensor, weight: Tensor) -> Calibrati
         for slope in _SLOPES
     ]
     return Calibration(threshold, _SLOPES[losses.index(min(losses))])
-
-
-def _quantile(values: Tensor, weight: Tensor, share: float) -> Tensor:
-    """The value below which lies so much of the weight."""
-    ascending, order = values.sort()
-    below = weight[order].cumsum(0)
-    return ascending[int((below < share * below[-1]).sum())]
