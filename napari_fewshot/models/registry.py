@@ -147,6 +147,29 @@ _METHODS: Final = (
         levels=_MATCHING,
         trained="nothing; the paper's segmentation branch, which the map guides, is missing",
     ),
+    MethodCard(
+        "pmm",
+        "Prototype mixtures (without their trained head)",
+        "Several prototypes for the parts of things and the kinds of background; for things of more than one look.",
+        "about 0.1 s per megapixel on two CPU cores",
+        "pmm:make",
+        "Yang et al., ECCV 2020, arXiv 2008.03898",
+        2020,
+        levels=_MATCHING,
+        trained="nothing; P-Match, whose convolutions are trained, is missing, P-Conv is here",
+    ),
+    MethodCard(
+        "rpmm",
+        "Stack of prototype mixtures (without their trained head)",
+        "Prototype mixtures of three degrees of fineness, averaged; steadier than one where you do not know how many.",
+        "about 0.2 s per megapixel on two CPU cores",
+        "rpmm:make",
+        "Yang et al., ECCV 2020, arXiv 2008.03898",
+        2020,
+        seconds=0.2,
+        levels=_MATCHING,
+        trained="nothing; what passes a prediction on to the next pass is trained, and missing",
+    ),
 )
 
 _IMAGENET_NOTICE: Final = (

@@ -22,7 +22,6 @@ from tests.models.toys import (
 )
 
 PLAIN = NearestNeighbours(MatchingLevels((4,), standardised=False))
-FINE = NearestNeighbours(MatchingLevels((1,)))
 
 
 def test_it_equals_loops_over_all_pixels() -> None:
@@ -62,13 +61,15 @@ def test_no_more_is_held_than_was_planned() -> None:
     many = NearestNeighbours(MatchingLevels((1,)))
     pyramid, labels = pictures(1)
     shots = [whole(pyramid, labels.roll(i, 0), f"{i:02}") for i in range(20)]
-    assert all(len(bank) <= 2000 for bank in many.fit(shots, (1,)).solution)
+    assert all(len(bank) <= 2000 for bank in many.fit(shots, (1,)).solution.pixels)
 
 
-def test_things_are_found_with_masks_and_with_strokes() -> None:
-    assert min(toy_ious(FINE)) > 0.95
-    assert min(toy_ious(FINE, shots=5, classes=2)) > 0.95
-    assert min(toy_ious(FINE, strokes=True)) > 0.95
+@pytest.mark.parametrize("relevance", [False, True])
+def test_things_are_found_with_masks_and_with_strokes(relevance: bool) -> None:
+    method = NearestNeighbours(MatchingLevels((1,)), relevance=relevance)
+    assert min(toy_ious(method)) > 0.95
+    assert min(toy_ious(method, shots=5, classes=2)) > 0.95
+    assert min(toy_ious(method, strokes=True)) > 0.95
 
 
 def test_the_order_of_features_and_their_scale_are_irrelevant() -> None:
@@ -91,4 +92,4 @@ def test_changing_the_shots_equals_learning_again_to_the_last_bit() -> None:
     a, b, c = (random_shot(seed, stripes(0, 1, 2)) for seed in (1, 2, 3))
     stepwise = PLAIN.update(PLAIN.fit([a, b], (1, 2)), [c], ["2"], (1, 2))
     at_once = PLAIN.fit([a, c], (1, 2))
-    assert all(torch.equal(x, y) for x, y in zip(stepwise.solution, at_once.solution, strict=True))
+    assert all(torch.equal(x, y) for x, y in zip(stepwise.solution.pixels, at_once.solution.pixels, strict=True))

@@ -5,7 +5,13 @@ import torch
 
 from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, collect_pixels
 from napari_fewshot.models.blocks.matching import MatchingLevels
-from napari_fewshot.models.blocks.relevance import feature_relevance, foreground_minus_background, mean_of_rest
+from napari_fewshot.models.blocks.relevance import (
+    feature_relevance,
+    foreground_minus_background,
+    mean_of_rest,
+    shared_relevance,
+    weighted,
+)
 from napari_fewshot.models.blocks.similarity import cosine_map
 from tests.models.toys import noise, random_pyramid, stripes
 
@@ -71,3 +77,15 @@ def test_a_class_and_its_background_may_be_on_different_shots_or_there_is_none()
     found = foreground_minus_background([only, nothing], 1)
     torch.testing.assert_close(found, only.labels[1].mean - nothing.labels[0].mean)
     assert not foreground_minus_background([only], 1).any()
+
+
+def test_several_classes_share_the_root_of_the_mean_square_of_theirs() -> None:
+    shots = [kept(1, 0, 1, 2)]
+    each = [feature_relevance(foreground_minus_background(shots, c)) for c in (1, 2)]
+    shared = shared_relevance(shots, (1, 2))
+    torch.testing.assert_close(shared, ((each[0] ** 2 + each[1] ** 2) / 2).sqrt())
+    assert shared.norm().item() == pytest.approx(1)
+    torch.testing.assert_close(shared_relevance(shots, (2,)), each[1].abs())
+    cells = noise(6, 5, 4)
+    torch.testing.assert_close(weighted(cells, shared), cells * shared[:, None, None])
+    assert weighted(cells, None) is cells

@@ -61,3 +61,18 @@ def mean_of_rest(shot: ShotPixels, class_id: int) -> Tensor | None:
         return None
     weights = [pixels.area if shot.is_dense else 1 for pixels in rest]
     return torch.stack([w / sum(weights) * pixels.mean for w, pixels in zip(weights, rest, strict=True)]).sum(0)
+
+
+def shared_relevance(shots: Sequence[ShotPixels], class_ids: tuple[int, ...]) -> Tensor:
+    """One relevance (D,) for all classes together: the root of the mean square of theirs, so of length 1 as well.
+
+    For methods that compare with all labels at once, on one scale. For a single class it is the class's own, but for
+    signs, which do not matter.
+    """
+    squares = [feature_relevance(foreground_minus_background(shots, class_id)).square() for class_id in class_ids]
+    return torch.stack(squares).mean(0).sqrt()
+
+
+def weighted(cells: Tensor, relevance: Tensor | None) -> Tensor:
+    """Multiply the features of cells (D, ...) by how much each counts; None: all alike."""
+    return cells if relevance is None else cells * relevance.view(-1, *[1] * (cells.ndim - 1))
