@@ -1,0 +1,84 @@
+"""How good it is on what somebody painted: each shot is left out once and proposed for from the others."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from napari_fewshot.errors import SupportError
+from napari_fewshot.evaluation.metrics import count, mean
+from napari_fewshot.frames import FrameKey
+from napari_fewshot.segmenter import FewShotSegmenter
+from napari_fewshot.support import Shot, SupportSet
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How well a shot is proposed from the others.
+
+    Attributes
+    ----------
+    key
+        The frame.
+    iou
+        Mean over the classes that are painted or proposed there, in [0, 1]; 1 where nothing is painted and nothing
+        proposed; None where there is nothing to learn it from.
+    class_iou
+        Class id -> IoU, for those classes.
+    unlearnt
+        Classes that are painted on this shot alone: they are not judged.
+    """
+
+    key: FrameKey
+    iou: float | None
+    class_iou: Mapping[int, float]
+    unlearnt: tuple[int, ...] = ()
+
+
+def leave_one_shot_out(segmenter: FewShotSegmenter, support: SupportSet) -> Iterator[LeftOut]:
+    """Leave out each shot once, learn from the others, and compare what is proposed with what was painted.
+
+    It tells how well the next image will go, from what is there already. Pixels that are not labelled are not judged:
+    of a shot with a few strokes only the strokes are, which makes it look better than it is.
+
+    Parameters
+    ----------
+    segmenter
+        What is measured.
+    support
+        At least two shots.
+
+    Yields
+    ------
+    LeftOut
+        One per shot, in their order, each when it is done.
+
+    Raises
+    ------
+    SupportError
+        At the first item, if there are fewer than two shots.
+
+    Examples
+    --------
+    >>> from napari_fewshot import load_segmenter
+    >>> list(leave_one_shot_out(load_segmenter(device="cpu"), SupportSet()))
+    Traceback (most recent call last):
+        ...
+    napari_fewshot.errors.SupportError: 0 images are taught; at least 2 are needed ...
+    """
+    if len(support) < 2:
+        raise SupportError(
+            f"{len(support)} image{'s are' if len(support) != 1 else ' is'} taught; at least 2 are needed to leave one "
+            "out: label another image and teach it"
+        )
+    for shot in support:
+        yield _left_out(segmenter, shot, support.without(shot.key))
+
+
+def _left_out(segmenter: FewShotSegmenter, shot: Shot, others: SupportSet) -> LeftOut:
+    unlearnt = tuple(c for c in shot.class_ids if c not in others.class_ids)
+    if not others.class_ids or (shot.class_ids and len(unlearnt) == len(shot.class_ids)):
+        return LeftOut(shot.key, None, {}, unlearnt)
+    proposed = segmenter.learn(others).propose(shot.frame).labels
+    counted = count(proposed, shot.labels, others.class_ids).classes
+    class_iou = {c: counts.iou for c, counts in counted.items() if counts.iou is not None}
+    iou = mean(class_iou.values())
+    return LeftOut(shot.key, 1.0 if iou is None else iou, class_iou, unlearnt)
