@@ -9,6 +9,7 @@ import typer
 
 from napari_fewshot import __version__
 from napari_fewshot.cli.demo import demo
+from napari_fewshot.cli.evaluate import evaluate
 from napari_fewshot.cli.methods import methods
 from napari_fewshot.cli.train import train
 from napari_fewshot.cli.weights import weights
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(methods)
 app.command()(train)
+app.add_typer(evaluate)
 app.add_typer(weights)
 
 
