@@ -95,8 +95,8 @@ def coco_pools(
     """
     wanted = [coco_classes(fold, partition) for fold in folds]
     listed = f"annotations/instances_{images}.json"
-    folder = find_folder(root, _PLACES, [listed], "MS COCO")
-    photographs = find_folder(folder, (images, f"images/{images}"), [""], f"the images {images} of MS COCO")
+    folder = find_folder(root, _PLACES, listed, "MS COCO")
+    photographs = find_folder(folder, (images, f"images/{images}"), "", f"the images {images} of MS COCO")
     names, sizes, files, outlines = _index(folder / listed, {c for classes in wanted for c in classes}, report)
     members: dict[int, list[str]] = {}
     for (name, class_id), parts in outlines.items():

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_fewshot.errors import SettingsError
 from napari_fewshot.evaluation.pools import Pool
-from napari_fewshot.evaluation.reading import find_folder, read_gray, read_rgb
+from napari_fewshot.evaluation.reading import read_gray, read_rgb
 from napari_fewshot.frames import Labels
 
 _PLACES: Final = ("", "FSS-1000", "fewshot_data", "fewshot_data/fewshot_data")
@@ -46,8 +46,13 @@ def fss_pools(root: Path) -> tuple[Pool]:
     listed = fss_test_classes()
     if not root.is_dir():
         raise SettingsError(f"{root} is not a folder; name the one that holds FSS-1000")
-    found = [place for place in _PLACES if any((root / place / name).is_dir() for name in listed)]
-    folder = root / found[0] if found else find_folder(root, _PLACES, listed[:1], "FSS-1000")
+    tried = [root / place for place in _PLACES]
+    folder = next((each for each in tried if any((each / name).is_dir() for name in listed)), None)
+    if folder is None:
+        raise SettingsError(
+            f"FSS-1000 was not found: none of {', '.join(map(str, tried))} holds a folder of one of its "
+            f"{len(listed)} test classes, such as '{listed[0]}'; name the folder that holds them"
+        )
     members = {class_id: _pairs(folder, name) for class_id, name in enumerate(listed, start=1)}
     there = {class_id: names for class_id, names in members.items() if names}
     return (

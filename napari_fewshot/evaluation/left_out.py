@@ -20,7 +20,7 @@ class LeftOut:
         The frame.
     iou
         Mean over the classes that are painted or proposed there, in [0, 1]; 1 where nothing is painted and nothing
-        proposed; None where there is nothing to learn it from.
+        proposed; None where there is nothing to learn it from, or nothing is labelled.
     class_iou
         Class id -> IoU, for those classes.
     unlearnt
@@ -55,6 +55,8 @@ def leave_one_shot_out(segmenter: FewShotSegmenter, support: SupportSet) -> Iter
     ------
     SupportError
         At the first item, if there are fewer than two shots.
+    ImageError
+        If an image cannot be used.
 
     Examples
     --------
@@ -75,7 +77,7 @@ def leave_one_shot_out(segmenter: FewShotSegmenter, support: SupportSet) -> Iter
 
 def _left_out(segmenter: FewShotSegmenter, shot: Shot, others: SupportSet) -> LeftOut:
     unlearnt = tuple(c for c in shot.class_ids if c not in others.class_ids)
-    if not others.class_ids or (shot.class_ids and len(unlearnt) == len(shot.class_ids)):
+    if not others.class_ids or len(unlearnt) == len(shot.class_ids) > 0 or not (shot.class_ids or shot.has_background):
         return LeftOut(shot.key, None, {}, unlearnt)
     proposed = segmenter.learn(others).propose(shot.frame).labels
     counted = count(proposed, shot.labels, others.class_ids).classes

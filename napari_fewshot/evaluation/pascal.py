@@ -78,7 +78,7 @@ def pascal_pools(
         If something is missing; the message says where it was looked for.
     """
     wanted = [pascal_classes(fold) for fold in folds]
-    folder = find_folder(root, _PLACES, ["JPEGImages"], "PASCAL VOC 2012")
+    folder = find_folder(root, _PLACES, "JPEGImages", "PASCAL VOC 2012")
     masks = next((folder / name for name in _MASKS if (folder / name).is_dir()), None)
     if masks is None:
         raise SettingsError(

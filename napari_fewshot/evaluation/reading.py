@@ -1,6 +1,6 @@
 """Finding and reading the files of data sets, with errors that say what is missing and where it was looked for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,10 +13,11 @@ from napari_fewshot.errors import SettingsError
 from napari_fewshot.frames import Image, Labels
 
 TIFF: Final = (".tif", ".tiff")
+_COLOURS: Final = ("P", "PA", "CMYK", "YCbCr")  # whose values are no brightness
 
 
-def find_folder(root: Path, places: Sequence[str], needed: Iterable[str], what: str) -> Path:
-    """Return the first of some places below a folder that has all that is needed in it.
+def find_folder(root: Path, places: Sequence[str], needed: str, what: str) -> Path:
+    """Return the first of some places below a folder that has what is needed in it.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ def find_folder(root: Path, places: Sequence[str], needed: Iterable[str], what: 
     places
         Folders below it, "" for itself.
     needed
-        Files or folders that have to be there.
+        File or folder that has to be there, "" for the place itself.
     what
         What is looked for, for the message.
 
@@ -34,16 +35,15 @@ def find_folder(root: Path, places: Sequence[str], needed: Iterable[str], what: 
     SettingsError
         If it is nowhere.
     """
-    needed = tuple(needed)
     tried = [root / place for place in places]
     for folder in tried:
-        if all((folder / each).exists() for each in needed):
+        if (folder / needed).exists():
             return folder
     if not root.is_dir():
         raise SettingsError(f"{root} is not a folder; name the one that holds {what}")
+    told = f"{needed} is in none of" if needed else "there is none of"
     raise SettingsError(
-        f"{what} was not found: none of {', '.join(map(str, tried))} holds {' and '.join(needed)}; "
-        "name the folder that does with --data"
+        f"{what} was not found: {told} {', '.join(map(str, tried))}; name the folder that holds it, or complete it"
     )
 
 
@@ -123,7 +123,7 @@ def _read(file: Path, mode: str | None, *, palette: bool = True) -> npt.NDArray[
         if file.suffix.lower() in TIFF:
             return tifffile.imread(file)
         with PIL.Image.open(file) as opened:
-            wanted = mode or ("RGB" if palette and opened.mode == "P" else opened.mode)
+            wanted = mode or ("RGB" if palette and opened.mode in _COLOURS else opened.mode)
             return np.asarray(opened if opened.mode == wanted else opened.convert(wanted))
     except Exception as error:  # decoders raise whatever they like
         raise SettingsError(f"{file} cannot be read as an image ({error}); fetch it again") from error

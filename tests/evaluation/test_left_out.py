@@ -59,6 +59,15 @@ def test_where_nothing_is_it_is_right_to_propose_nothing() -> None:
     assert results["bright"].iou == 0.0
 
 
+def test_a_shot_without_any_label_is_not_judged() -> None:
+    some = shot("some", stripes(10, 200), stripes(0, 1))
+    same = shot("same", stripes(10, 200), stripes(0, 1))
+    blank = shot("blank", stripes(10, 200), stripes(255, 255))
+    results = {r.key: r for r in leave_one_shot_out(BrightnessSegmenter(), SupportSet([some, same, blank]))}
+    assert results["blank"].iou is None
+    assert results["some"].iou == 1.0
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_one_shot_is_not_enough(number: int) -> None:
     shots = [shot("a", stripes(10, 200), stripes(0, 1))][:number]
