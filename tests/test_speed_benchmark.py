@@ -16,7 +16,17 @@ AMOUNTS = ("visible_ms", "peak_gib", "disk_gib", "import_s", "dock_s", "frames_p
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp("speed")
-    command = [sys.executable, str(RUN), "--tiny", "--threads", "1", "--json", str(folder / "speed.json")]
+    command = [
+        sys.executable,
+        str(RUN),
+        "--tiny",
+        "--image",
+        "96",
+        "--threads",
+        "1",
+        "--json",
+        str(folder / "speed.json"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout, folder
@@ -36,7 +46,8 @@ def test_it_finds_every_figure_and_all_are_possible(run: tuple[str, Path]) -> No
 
 def test_growth_is_measured_in_frames_and_in_pixels(run: tuple[str, Path]) -> None:
     found = json.loads((run[1] / "speed.json").read_text())
-    for measured in (*found["growth_with_frames"], *found["growth_with_side"], found["stack"]):
+    assert (found["image"]["slices"], found["image"]["side"]) == (1, 96)
+    for measured in (*found["growth_with_frames"], *found["growth_with_side"], found["stack"], found["image"]):
         assert measured["seconds_per_slice"] > measured["seconds_bare"] > 0
         assert measured["idle_gib"] <= measured["peak_gib_first_half"] <= measured["peak_gib"] < 8
     assert found["stack"]["disk_gib"] > 0
@@ -46,6 +57,6 @@ def test_growth_is_measured_in_frames_and_in_pixels(run: tuple[str, Path]) -> No
 def test_it_prints_a_table_and_draws_a_plot(run: tuple[str, Path]) -> None:
     text, folder = run
     assert "| what | measured | at most | reached |" in text
-    assert text.count("| scale-space |") == 2  # time of a frame, and the large stack
+    assert text.count("| scale-space |") == 3  # time of a frame, the large stack, and the large image
     with Image.open(folder / "speed.png") as plot:
         assert plot.width > plot.height > 300
