@@ -170,6 +170,18 @@ _METHODS: Final = (
         levels=_MATCHING,
         trained="nothing; what passes a prediction on to the next pass is trained, and missing",
     ),
+    MethodCard(
+        "pfenet",
+        "Prior of the most similar pixel (without its trained head)",
+        "Finds all that is like any pixel of the class you painted; good at where, less at the outline.",
+        "about 0.5 s per megapixel on two CPU cores",
+        "pfenet:make",
+        "Tian et al., TPAMI 2020, arXiv 2008.01449",
+        2020,
+        seconds=0.5,
+        levels=_MATCHING,
+        trained="nothing; the paper's feature enrichment module, which the prior guides, is missing",
+    ),
 )
 
 _IMAGENET_NOTICE: Final = (

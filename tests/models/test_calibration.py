@@ -23,6 +23,14 @@ def test_no_threshold_gives_a_better_iou(seed: int) -> None:
     assert found == pytest.approx(max(tried), abs=1e-12)
 
 
+def test_leniency_moves_the_threshold_towards_the_background() -> None:
+    similarity = torch.tensor([0.9, 0.7, 0.3, 0.0])
+    positive, weight = torch.tensor([True, True, False, False]), torch.tensor([1.0, 1, 2, 1])
+    assert calibrate(similarity, positive, weight).threshold == pytest.approx(0.5)
+    assert calibrate(similarity, positive, weight, leniency=0.1).threshold == pytest.approx(0.5 - 0.1 * (0.5 - 0.2))
+    assert calibrate(similarity[:2], positive[:2], weight[:2], leniency=0.1).threshold < 0.7
+
+
 def test_what_can_be_separated_is_separated_half_way() -> None:
     similarity = torch.tensor([0.9, 0.1, 0.5, -0.3])
     positive = torch.tensor([True, False, True, False])

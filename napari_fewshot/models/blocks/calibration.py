@@ -55,7 +55,7 @@ def best_threshold(similarity: Tensor, positive: Tensor, weight: Tensor) -> floa
     return float(values[at] + below) / 2
 
 
-def calibrate(similarity: Tensor, positive: Tensor, weight: Tensor) -> Calibration:
+def calibrate(similarity: Tensor, positive: Tensor, weight: Tensor, leniency: float = 0.0) -> Calibration:
     """Choose the threshold by IoU, then the slope by likelihood.
 
     Parameters
@@ -66,8 +66,14 @@ def calibrate(similarity: Tensor, positive: Tensor, weight: Tensor) -> Calibrati
         (N,) whether a pixel is of the class; at least one is.
     weight
         (N,) how much each counts, > 0.
+    leniency
+        How far the threshold is moved from there to the average of what is not of the class: for similarities that
+        are larger on the shots than they will be elsewhere.
     """
     threshold = best_threshold(similarity, positive, weight)
+    if leniency and not bool(positive.all()):
+        elsewhere = float((weight * similarity)[~positive].sum() / weight[~positive].sum())
+        threshold += leniency * (elsewhere - threshold)
     offsets, truth = (similarity - threshold).double(), positive.double()
     losses = [
         float(F.binary_cross_entropy_with_logits(slope * offsets, truth, weight.double(), reduction="sum"))
