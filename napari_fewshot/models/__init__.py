@@ -58,7 +58,7 @@ def load_segmenter(
     Examples
     --------
     >>> load_segmenter("panet", device="cpu").name
-    'panet on scale-space (cpu)'
+    'panet on mica (cpu)'
     """
     from napari_fewshot.models.loading import load
 

@@ -275,7 +275,7 @@ def fetch(source: WeightsSource, report: Report = lambda done, total: None) -> P
             f"the weights of {source.backbone} are not on this computer and could not be downloaded ({reason}). "
             f"On a computer with internet run 'napari-fewshot weights fetch {source.backbone} --to FOLDER', or "
             f"download {source.address} as {source.own_name}; then put the file into {own_folder()}, or set the "
-            f"environment variable {FOLDER_VARIABLE} to its folder. The backbone 'scale-space' needs none"
+            f"environment variable {FOLDER_VARIABLE} to its folder. The backbones 'mica' and 'scale-space' need none"
         ) from error
 
 

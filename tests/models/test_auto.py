@@ -1,41 +1,43 @@
-"""The blend that is the default."""
+"""The default takes features that were made for it as they are, and lets others bend."""
 
+import pytest
 import torch
-from torch import Tensor
 
+from napari_fewshot import load_segmenter
+from napari_fewshot.models import list_backbones
 from napari_fewshot.models.backbones.base import FeaturePyramid, Level
-from napari_fewshot.models.methods.auto import Blend
+from napari_fewshot.models.backbones.scale_space import ScaleSpace
+from napari_fewshot.models.methods import auto
 from napari_fewshot.models.methods.base import SupportFeatures
-from napari_fewshot.models.methods.panet import PANet
-from napari_fewshot.models.methods.ridge import Ridge
 
 
-def features(seed: int) -> FeaturePyramid:
-    return FeaturePyramid({Level(4): torch.randn(6, 8, 10, generator=torch.Generator().manual_seed(seed))}, (32, 40))
+class Linear(ScaleSpace):
+    """As if its features had been trained for a linear classifier."""
+
+    linear = True
 
 
-def shots() -> list[SupportFeatures]:
-    labels = torch.zeros(32, 40, dtype=torch.long)
-    labels[:16, :20], labels[16:, 20:] = 1, 2
-    return [SupportFeatures.whole(features(1), labels, "a")]
+def accuracy_on_a_ring(backbone: ScaleSpace) -> float:
+    """A ring in feature space, which no linear classifier finds: class 1 where a feature is near 0."""
+    feature = torch.linspace(-3, 3, 40).expand(1, 32, 40)
+    pyramid = FeaturePyramid({Level(2): feature[:, ::2, ::2]}, (32, 40))
+    middle = (feature[0].abs() < 1).long()
+    method = auto.make(backbone)
+    state = method.fit([SupportFeatures.whole(pyramid, middle, "a")], (1,))
+    return (method.predict(state, pyramid).argmax(0) == middle).float().mean().item()
 
 
-def predicted(*members: tuple[Ridge | PANet, float]) -> Tensor:
-    blend = Blend(members)
-    return blend.predict(blend.fit(shots(), (1, 2)), features(9))
+def test_features_of_other_backbones_may_bend() -> None:
+    assert accuracy_on_a_ring(ScaleSpace()) > 0.85
+    assert accuracy_on_a_ring(Linear()) < 0.75
 
 
-def test_a_blend_of_one_is_that_one() -> None:
-    method = Ridge()
-    alone = method.predict(method.fit(shots(), (1, 2)), features(9))
-    torch.testing.assert_close(predicted((method, 1.0)), alone, atol=1e-5, rtol=0)
+def test_the_default_needs_no_download() -> None:
+    assert list_backbones()[0].name == "mica"
+    assert not list_backbones()[0].needs_weights
+    assert load_segmenter(device="cpu").name == "auto on mica (cpu)"
 
 
-def test_log_odds_of_a_blend_are_the_weighted_mean_of_those_of_its_members() -> None:
-    def odds(p: Tensor) -> Tensor:
-        return p[1].log() - p[0].log()
-
-    ridge, panet = predicted((Ridge(), 1.0)), predicted((PANet((4,)), 1.0))
-    blended = predicted((Ridge(), 0.7), (PANet((4,)), 0.3))
-    torch.testing.assert_close(odds(blended), 0.7 * odds(ridge) + 0.3 * odds(panet), atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(blended.sum(0), torch.ones(32, 40))
+@pytest.mark.parametrize("card", [c for c in list_backbones() if not c.needs_weights], ids=lambda c: c.name)
+def test_every_backbone_that_needs_no_download_says_what_its_features_are_for(card: object) -> None:
+    assert load_segmenter("auto", backbone=card.name, device="cpu").extractor.backbone.linear == (card.name == "mica")  # type: ignore[attr-defined]

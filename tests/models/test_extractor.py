@@ -125,9 +125,9 @@ def test_the_cache_gives_up_what_was_used_longest_ago() -> None:
 
 
 def test_unknown_names_get_the_list_of_known_ones() -> None:
-    with pytest.raises(SettingsError, match="choose one of: auto, ridge, panet"):
+    with pytest.raises(SettingsError, match="choose one of: auto, ridge, logistic, panet"):
         load_segmenter("magic")
-    with pytest.raises(SettingsError, match="choose one of: scale-space"):
+    with pytest.raises(SettingsError, match="choose one of: mica, scale-space"):
         load_segmenter(backbone="magic")
     with pytest.raises(SettingsError, match="choose auto or one of: cpu"):
         choose_device("abacus")

@@ -134,6 +134,7 @@ class Overflowing:
     """Its features are those of the image, by way of numbers that half precision cannot hold where it is bright."""
 
     key, mixed_precision, levels, matching_strides, halo = "overflowing", True, (Level(1),), (1,), 0
+    linear = False
     calls = 0
 
     def to(self, device: str) -> "Overflowing":

@@ -32,6 +32,7 @@ class Blocks:
     key = "blocks"
     levels = (Level(1), Level(4))
     matching_strides = (4,)
+    linear = False
     halo = 4
 
     def __init__(self) -> None:

@@ -279,7 +279,7 @@ def test_the_size_that_a_card_tells_is_that_of_the_download() -> None:
 
 
 def test_an_unknown_backbone_has_no_licence() -> None:
-    with pytest.raises(SettingsError, match=r"choose one of: scale-space.*timm:<model>"):
+    with pytest.raises(SettingsError, match=r"choose one of: mica, scale-space.*timm:<model>"):
         licence_notice("magic")
 
 

@@ -114,7 +114,7 @@ def test_a_zarr_array_is_read_region_by_region(tmp_path: Path, monkeypatch: pyte
 class Means:
     """A backbone that knows the mean of 4 x 4 pixels."""
 
-    key, levels, matching_strides, halo = "means", (Level(4),), (4,), 8
+    key, levels, matching_strides, linear, halo = "means", (Level(4),), (4,), False, 8
 
     def to(self, device: str) -> "Means":
         return self

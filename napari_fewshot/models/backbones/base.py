@@ -90,6 +90,11 @@ class Backbone(Protocol):
         ...
 
     @property
+    def linear(self) -> bool:
+        """Whether the features were trained for a linear classifier to stand on them."""
+        ...
+
+    @property
     def halo(self) -> int:
         """How far features look, in pixels: further inside, a tile has the features of its image."""
         ...

@@ -134,6 +134,7 @@ class Mica:
 
     mixed_precision = True
     levels = LEVELS
+    linear = True
     matching_strides = (4, 8)
     halo = 192  # no cell looks further than 177 pixels
 

@@ -42,6 +42,7 @@ class ScaleSpace:
     key = "scale-space-1"
     levels = tuple(Level(stride) for stride in _STRIDES)
     matching_strides = (4, 8)
+    linear = False
     halo = 256  # 6 + 9 cells of the coarsest level, see _jets, and one for halving
 
     def to(self, device: str) -> "ScaleSpace":

@@ -69,6 +69,7 @@ class TimmTrunk:
     """
 
     mixed_precision = True
+    linear = False
     halo = 192
     """Enough for convolutions. Averages over all that is seen (squeeze and excitation) make the features of a tile
     differ from those of its image by some percent, up to 15 in MobileNetV3. A transformer looks everywhere, and its

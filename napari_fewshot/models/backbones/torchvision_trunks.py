@@ -121,6 +121,7 @@ class TorchvisionTrunk:
     """
 
     mixed_precision = True
+    linear = False
     halo = 192  # no cell of any of them looks further (ResNet-50 up to layer 3: 291 pixels across)
 
     def __init__(self, name: str, weights: Mapping[str, Tensor] | None = None) -> None:

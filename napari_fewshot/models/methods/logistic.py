@@ -85,7 +85,7 @@ class Logistic(AdditiveMethod[ShotSamples, LogisticWeights]):
 
     name = "logistic"
 
-    def __init__(self, shrinkage: float = 0.1, prior: float = 0.25, levels: LiftedLevels | None = None) -> None:
+    def __init__(self, shrinkage: float = 0.05, prior: float = 0.25, levels: LiftedLevels | None = None) -> None:
         self.shrinkage = shrinkage
         self.prior = prior
         self.levels = LiftedLevels() if levels is None else levels
