@@ -230,6 +230,11 @@ class ImageFeatures:
             pyramid = self.compute(tile)
         return pyramid if statistics is None else replace(pyramid, statistics=statistics)
 
+    def glimpses(self) -> Iterator[FeaturePyramid]:
+        """Features of some tiles that are spread over the image, or of all of a small one."""
+        for tile in self._sampled:
+            yield self.pyramid(tile)
+
     def compute(self, tile: Tile) -> FeaturePyramid:
         """The same without statistics: to have them at hand later."""
         kept = tile.kept if len(self.tiles) > 1 else None

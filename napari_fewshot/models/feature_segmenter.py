@@ -15,7 +15,7 @@ from napari_fewshot.models.blocks.quality import ExpectedIoU, most_probable
 from napari_fewshot.models.canvas import Canvas
 from napari_fewshot.models.devices import is_out_of_memory, moved, with_relief
 from napari_fewshot.models.extractor import FeatureExtractor, ImageFeatures
-from napari_fewshot.models.methods.base import FewShotMethod, LabelledPart, SupportFeatures
+from napari_fewshot.models.methods.base import FewShotMethod, LabelledPart, SupportFeatures, Transductive
 from napari_fewshot.models.progress import expect, heed, told
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import TileProgress
@@ -146,6 +146,8 @@ class FeatureConcept:
             note = f"all pixels of '{name}' have the same value: there is nothing to find on it"
             return self._proposal(key, canvas, 1.0, note)
         state = moved(self.state, self.extractor.device)
+        if isinstance(self.method, Transductive):
+            state = self.method.adapt(state, features.glimpses())
         values = (BACKGROUND, *self.class_ids)
         quality = ExpectedIoU()
         for tile in features.tiles:

@@ -1,5 +1,7 @@
 """Feature weighting and boosting by its equations, on made-up features in float64."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -70,7 +72,7 @@ def test_the_first_step_goes_downhill_by_the_rate_in_every_direction() -> None:
 
 def test_small_steps_never_raise_the_loss_on_the_shots() -> None:
     (ensemble,) = fitted(FWB(PLAIN_LEVELS, experts=20, rate=1e-3), 1, 2)
-    assert all(after <= before for before, after in zip(ensemble.losses, ensemble.losses[1:], strict=False))
+    assert all(after <= before for before, after in pairwise(ensemble.losses))
     assert ensemble.losses[-1] < ensemble.losses[0]
 
 

@@ -82,7 +82,7 @@ def test_the_other_rule_finds_what_any_shot_alone_would_find() -> None:
     assert torch.equal(together, alone.amax(0))
 
 
-def test_a_threshold_separates_what_was_painted_as_well_as_any() -> None:
+def test_the_map_is_cut_where_it_fits_best_but_for_a_tenth_of_the_way_to_the_background() -> None:
     shot = random_shot(1, stripes(0, 1))
     ((pyramid, labels),) = shot.parts()
     state = PLAIN.fit([shot], (1,))
@@ -94,8 +94,10 @@ def test_a_threshold_separates_what_was_painted_as_well_as_any() -> None:
         guess = similarity > threshold
         return ((guess & truth).sum() / (guess | truth).sum()).item()
 
+    background = similarity[~truth].mean().item()
+    best = (state.solution[0].calibrations[0].threshold - 0.1 * background) / 0.9
     tried = max(iou_above(t.item()) for t in torch.linspace(-1, 1, 65))
-    assert iou_above(state.solution[0].calibrations[0].threshold) >= tried - 1e-9
+    assert iou_above(best) >= tried - 1e-6
 
 
 def test_each_class_is_answered_alone() -> None:

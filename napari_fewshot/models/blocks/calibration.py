@@ -7,6 +7,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+IN_SAMPLE: Final = 0.1
+"""Leniency for similarities with what was made of the very pixels that the threshold is found on: elsewhere they will
+be a little smaller."""
+
 _SLOPES: Final = (5.0, 10.0, 20.0, 40.0, 80.0)
 _MARGIN: Final = 0.1
 """Where nothing says what is background: how far the threshold lies below all that was painted, by its range."""

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from napari_fewshot.models.progress import heed
+
 
 def steps(
     start: tuple[Tensor, ...],
@@ -38,6 +40,7 @@ def steps(
         fixed = [c.clone() for c in constants]  # what was made in inference mode cannot be differentiated through
         stepper = optimiser(parameters)
     for _ in range(number):
+        heed()
         with torch.inference_mode(False), torch.enable_grad():  # entered anew: between steps others are at work
             stepper.zero_grad()
             value = loss(*parameters, *fixed)

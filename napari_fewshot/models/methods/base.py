@@ -1,9 +1,9 @@
 """The contract of every method: features in, probabilities out; never images, never backbones."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -69,6 +69,29 @@ class FewShotMethod(Protocol):
 
     def predict(self, state: Any, query: FeaturePyramid) -> Tensor:
         """Return probabilities (1 + C, H, W) at the size of the image: background, then classes, summing to 1."""
+        ...
+
+
+@runtime_checkable
+class Transductive(Protocol):
+    """What a method may offer beside: to learn from the image that it is asked about, before it answers."""
+
+    def adapt(self, state: Any, image: Iterable[FeaturePyramid]) -> Any:
+        """Learn from an image without labels.
+
+        Parameters
+        ----------
+        state
+            What was learnt from shots; not changed.
+        image
+            Features of the image, or of some tiles that are spread over a large one: all of its tiles are then
+            answered for in the same way.
+
+        Returns
+        -------
+        State
+            For `predict`, and for this image only.
+        """
         ...
 
 

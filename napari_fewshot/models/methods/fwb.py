@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
-from napari_fewshot.models.blocks.calibration import calibrate
+from napari_fewshot.models.blocks.calibration import IN_SAMPLE, calibrate
 from napari_fewshot.models.blocks.descent import steps
 from napari_fewshot.models.blocks.labelled_pixels import (
     OneAgainstRest,
@@ -132,7 +132,7 @@ class FWB(AdditiveMethod[ShotPixels, tuple[tuple[Ensemble, ...], ...]]):
         first = F.normalize(mean, dim=0) * len(mean) ** 0.5  # cosines do not mind its length, the rate of steps does
         view = one_against_rest(shots, class_id)
         x = view.features.T
-        curve = calibrate(cosine_map(x, first[None], relevance)[0], view.positive, view.weight)
+        curve = calibrate(cosine_map(x, first[None], relevance)[0], view.positive, view.weight, IN_SAMPLE)
         vectors, thresholds, confidence, losses = [], [], [], []
         descent = steps(
             (first, first.new_tensor(curve.threshold)),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
-from napari_fewshot.models.blocks.calibration import Calibration, calibrate
+from napari_fewshot.models.blocks.calibration import IN_SAMPLE, Calibration, calibrate
 from napari_fewshot.models.blocks.labelled_pixels import (
     OneAgainstRest,
     ShotPixels,
@@ -35,10 +35,6 @@ _PIXELS_PER_LABEL: Final = 4000
 
 _CELLS_AWAY: Final = 2
 """With a single shot, to find a threshold: how far from a pixel another is far, in the coarsest cells."""
-
-_LENIENCY: Final = 0.1
-"""With a single shot: how far the threshold is moved to the average of the background. Things are more like others of
-the same image than they will be like those elsewhere."""
 
 _ROWS: Final = 512
 """Pixels whose distances to all others are held at once."""
@@ -98,7 +94,7 @@ class PFENet(AdditiveMethod[ShotPixels, tuple[Seen, ...]]):
         view = one_against_rest(shots, class_id)
         x = unit(weighted(view.features.T, relevance).T)
         banks = [bank for i in range(len(shots)) if len(bank := x[view.positive & (view.shot == i)])]
-        leniency = 0.0 if len(banks) > 1 else _LENIENCY
+        leniency = 0.0 if len(banks) > 1 else IN_SAMPLE  # of one shot only, even what is far is of the same image
         calibration = calibrate(_prior_on_shots(x, view, self._far), view.positive, view.weight, leniency)
         return Seen(tuple(banks), calibration, relevance)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
-from napari_fewshot.models.blocks.calibration import Calibration, calibrate
+from napari_fewshot.models.blocks.calibration import IN_SAMPLE, Calibration, calibrate
 from napari_fewshot.models.blocks.labelled_pixels import (
     ShotPixels,
     bounded,
@@ -89,7 +89,7 @@ class SGOne(AdditiveMethod[ShotPixels, tuple[Guide, ...]]):
             vector, view = pooled_mean(group, class_id), one_against_rest(group, class_id)
             similarity = cosine_map(view.features.T, vector[None], relevance)[0]  # (N,)
             vectors.append(vector)
-            calibrations.append(calibrate(similarity, view.positive, view.weight))
+            calibrations.append(calibrate(similarity, view.positive, view.weight, IN_SAMPLE))
         return Guide(torch.stack(vectors), tuple(calibrations), relevance)
 
     def guidance(
