@@ -8,7 +8,7 @@ from typing import Final
 WARM: Final = 0.15
 """Time for an image whose features are kept, as a share of the time for a new one, until it has been measured."""
 
-_TILE_VALUES: Final = 1 << 22  # pixels times channels that are computed at once
+_TILE_VALUES: Final = 3 << 20  # pixels times channels that are computed at once
 _WORKING_BYTES: Final = 250  # of memory for each of them, measured
 _LABEL_BYTES: Final = 3  # for each pixel: labels layer, proposal layer, open proposal
 _PROBABILITY_BYTES: Final = 4  # for each pixel and class of the image at work

@@ -18,7 +18,7 @@ from napari_fewshot.models.cache import FeatureCache
 from napari_fewshot.models.devices import free_memory, is_out_of_memory, peak_memory, working_precision
 from napari_fewshot.models.progress import heed, one_tile
 
-TILE_VALUES: Final = 1 << 22
+TILE_VALUES: Final = 3 << 20
 """Pixels times channels that go through the backbone at once, where there is memory for them."""
 
 _LEAST_VALUES: Final = 1 << 18
