@@ -11,7 +11,7 @@ import torch
 from napari_fewshot.errors import ImageError, MaskError
 from napari_fewshot.frames import Frame, FrameKey, Labels, Pixels
 from napari_fewshot.imaging.tiling import Tile
-from napari_fewshot.models.blocks.quality import ExpectedIoU, most_probable
+from napari_fewshot.models.blocks.quality import Quality, most_probable
 from napari_fewshot.models.canvas import Canvas
 from napari_fewshot.models.devices import is_out_of_memory, moved, with_relief
 from napari_fewshot.models.extractor import FeatureExtractor, ImageFeatures
@@ -149,7 +149,7 @@ class FeatureConcept:
         if isinstance(self.method, Transductive):
             state = self.method.adapt(state, features.glimpses())
         values = (BACKGROUND, *self.class_ids)
-        quality = ExpectedIoU()
+        quality = Quality(values)
         for tile in features.tiles:
             part = self.method.predict(state, features.pyramid(tile))[:, *tile.inner]  # (1 + C, H, W)
             labels, surest = most_probable(part, values)

@@ -9,7 +9,7 @@ from torch import Tensor
 from napari_fewshot.models.backbones.base import FeaturePyramid, Level
 from napari_fewshot.models.blocks.pixels import choose_pixels
 from napari_fewshot.models.blocks.pooling import masked_pool
-from napari_fewshot.models.blocks.quality import ExpectedIoU, most_probable
+from napari_fewshot.models.blocks.quality import Quality, most_probable
 from napari_fewshot.models.blocks.resampling import merge_levels, sample, to_cells, upsample
 from napari_fewshot.models.blocks.similarity import cosine_map
 from napari_fewshot.models.blocks.standardise import feature_statistics, standardisation
@@ -123,11 +123,11 @@ def test_cosine_is_one_for_parallel_features_and_ignores_their_length() -> None:
     assert cosine_map(noise(8, 5, 4), torch.zeros(1, 8, dtype=torch.float64)).abs().max() == 0
 
 
-def expected_iou(probabilities: Tensor, parts: int = 1) -> float:
-    quality = ExpectedIoU()
+def quality_of(probabilities: Tensor, parts: int = 1) -> Quality:
+    quality = Quality(range(len(probabilities)))
     for part in probabilities.chunk(parts, 1):
         quality.add(part, *most_probable(part, range(len(part))))
-    return quality.value
+    return quality
 
 
 @pytest.mark.parametrize("classes", [1, 3])
@@ -141,24 +141,36 @@ def test_the_most_probable_labels_are_those_of_argmax_and_the_first_of_equals_wi
 
 
 def test_expected_iou_is_the_mean_of_simulated_ious() -> None:
+    """If the sharpened probabilities are right; for two classes, each drawn for itself."""
     generator = torch.Generator().manual_seed(0)
-    foreground = torch.rand(60, 60, generator=generator) ** 2
-    p = torch.stack([1 - foreground, foreground])
-    mask = foreground > 0.5
+    p = torch.rand(3, 60, 60, generator=generator) ** 2
+    p /= p.sum(0)
+    sharp = p.square() / p.square().sum(0)
+    found = p.argmax(0)
     ious = []
     for _ in range(200):
-        truth = torch.rand(60, 60, generator=generator) < foreground
-        ious.append(((mask & truth).sum() / (mask | truth).sum()).item())
-    assert expected_iou(p) == pytest.approx(sum(ious) / len(ious), abs=0.01)
-    assert expected_iou(p, parts=4) == pytest.approx(expected_iou(p))
+        truth = (torch.rand(60, 60, generator=generator) > sharp.cumsum(0)[:2]).sum(0)
+        masks = [(found == c, truth == c) for c in (1, 2)]
+        ious += [((mask & true).sum() / (mask | true).sum()).item() for mask, true in masks]
+    assert quality_of(p).expected_iou == pytest.approx(sum(ious) / len(ious), abs=0.01)
+    assert quality_of(p, parts=4).value == pytest.approx(quality_of(p).value)
 
 
-def test_expected_iou_of_sure_answers_is_one() -> None:
+def test_stability_is_what_is_surely_there_over_what_may_be() -> None:
+    foreground = torch.tensor([0.1, 0.4, 0.6, 0.8, 0.9]).repeat_interleave(100).reshape(1, 20, 25)
+    quality = quality_of(torch.cat([1 - foreground, foreground]))
+    assert quality.stability == pytest.approx(2 / 4, abs=0.01)  # 0.4 may be one; 0.6 is one, but not surely
+
+
+def test_sure_answers_score_high_whatever_they_are_and_doubtful_ones_low() -> None:
     nothing = torch.zeros(2, 8, 8)
     nothing[0] = 1
     something = nothing.clone()
     something[:, :4, :4] = torch.tensor([0.0, 1.0])[:, None, None]
-    assert expected_iou(nothing) == expected_iou(something) == 1
+    doubtful = 0.5 + 0.1 * (something - 0.5)
+    assert quality_of(nothing).value == pytest.approx(quality_of(something).value)
+    assert quality_of(nothing).value > 0.9
+    assert quality_of(doubtful).value < 0.4
 
 
 def test_chosen_pixels_are_labelled_spread_and_always_the_same() -> None:
