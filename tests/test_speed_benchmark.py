@@ -39,7 +39,7 @@ def test_it_finds_every_figure_and_all_are_possible(run: tuple[str, Path]) -> No
     assert found["cold_over_backbone"] > 1
     assert found["import_s"] < found["dock_s"] < 60
     assert 0 < found["share_in_backbone"] < 1
-    assert set(found["backbones"]) == {"resnet18", "scale-space"}
+    assert set(found["backbones"]) == {"resnet18", "mica"}
     assert found["threads"] == 1
     assert found["cpu"] and found["versions"]["torch"]
 
@@ -57,6 +57,6 @@ def test_growth_is_measured_in_frames_and_in_pixels(run: tuple[str, Path]) -> No
 def test_it_prints_a_table_and_draws_a_plot(run: tuple[str, Path]) -> None:
     text, folder = run
     assert "| what | measured | at most | reached |" in text
-    assert text.count("| scale-space |") == 3  # time of a frame, the large stack, and the large image
+    assert text.count("| mica |") == 3  # time of a frame, the large stack, and the large image
     with Image.open(folder / "speed.png") as plot:
         assert plot.width > plot.height > 300

@@ -58,8 +58,8 @@ def measure(plan: Plan, device: str, threads: int) -> dict[str, Any]:
     job = Job.of(plan.frames, plan.side)
     backbones = {name: propagation(job, name, plan, device) for name in BACKBONES}
     ours = backbones["resnet18"]
-    stack = in_own_process(*plan.stack, "scale-space", device, threads, "--disk")
-    image = in_own_process(1, plan.image, "scale-space", device, threads, "--disk") if plan.image else None
+    stack = in_own_process(*plan.stack, "mica", device, threads, "--disk")
+    image = in_own_process(1, plan.image, "mica", device, threads, "--disk") if plan.image else None
     dock, dock_reason = dock_seconds(plan.starts)
     return {
         "cold_over_backbone": ours["cold_over_backbone"],
@@ -133,7 +133,7 @@ def timed(items: Iterator[Any]) -> Iterator[float]:
 def cold_over_peer(job: Job, plan: Plan, device: str, threads: int) -> float:
     """Time from images to labels over that of the peer, defaults against defaults, on the same frames and shot."""
     frames = job.frames[: plan.peer_frames]
-    segmenter = make_segmenter(make_backbone("scale-space"), device)
+    segmenter = make_segmenter(make_backbone("mica"), device)
     peer = Peer(threads)
     ours, theirs = 0.0, seconds(lambda: peer.learn(job.images[0], job.masks[0]))
     proposals = timed(propagate(segmenter, SupportSet([job.shot(0)]), frames))

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from napari_fewshot import Frame, Shot
 from napari_fewshot.frames import Image, Labels
 from napari_fewshot.imaging.intensity import to_unit_range
+from napari_fewshot.models.backbones import mica
 from napari_fewshot.models.backbones.base import Backbone
 from napari_fewshot.models.backbones.scale_space import ScaleSpace
 from napari_fewshot.models.backbones.torchvision_trunks import TorchvisionTrunk, weights_of
@@ -21,7 +22,7 @@ from napari_fewshot.models.feature_segmenter import FeatureSegmenter
 from napari_fewshot.models.methods import auto
 from napari_fewshot.models.weights import locate, read_weights
 
-BACKBONES = ("resnet18", "scale-space")
+BACKBONES = ("resnet18", "mica")
 
 
 def texture(side: int, seed: int) -> Image:
@@ -67,6 +68,8 @@ def make_backbone(name: str) -> Backbone:
     """Make a backbone. ResNet-18 gets the weights found on this computer, else random ones: they take the same time."""
     if name == "scale-space":
         return ScaleSpace()
+    if name == "mica":
+        return mica.make(name)
     here = locate(weights_of("resnet18"))
     if here is not None:
         return TorchvisionTrunk("resnet18", read_weights(here))

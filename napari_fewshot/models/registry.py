@@ -98,9 +98,8 @@ _METHODS: Final = (
         "auto",
         "Best by measurement",
         "The default: what did best over many kinds of images, see docs/benchmarks.md.",
-        "about 0.5 s per megapixel on two CPU cores",
+        "about 0.1 s per megapixel on two CPU cores",
         "auto:make",
-        seconds=0.5,
     ),
     MethodCard(
         "ridge",
