@@ -204,6 +204,28 @@ _METHODS: Final = (
         levels=_MATCHING,
         trained="nothing; the paper trains the backbone as a plain segmenter of other classes",
     ),
+    MethodCard(
+        "asgnet",
+        "Superpixel prototypes (without their trained decoder)",
+        "A prototype for every part of a thing, the more the larger it is; for large things made of parts.",
+        "about 0.1 s per megapixel on two CPU cores",
+        "asgnet:make",
+        "Li et al., CVPR 2021, arXiv 2104.01893",
+        2021,
+        levels=_MATCHING,
+        trained="nothing; the paper's decoder, which allocated prototypes go into, is missing",
+    ),
+    MethodCard(
+        "scl",
+        "Self- and cross-guidance (without a trained decoder)",
+        "Your shots judge each other, and a careless one is hardly heard; for several shots of mixed quality.",
+        "about 0.1 s per megapixel on two CPU cores",
+        "scl:make",
+        "Zhang et al., CVPR 2021, arXiv 2103.16129",
+        2021,
+        levels=_MATCHING,
+        trained="nothing; the paper's decoders, those of CANet or PFENet, are missing",
+    ),
 )
 
 _IMAGENET_NOTICE: Final = (
