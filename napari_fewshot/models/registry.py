@@ -130,9 +130,9 @@ _METHODS: Final = (
         "knn",
         "Nearest painted pixels",
         "Compares every pixel with pixels that you painted, none averaged away; the plain baseline of all comparing.",
-        "about 0.5 s per megapixel on two CPU cores",
+        "about 0.6 s per megapixel on two CPU cores",
         "knn:make",
-        seconds=0.5,
+        seconds=0.6,
         levels=_MATCHING,
     ),
     MethodCard(

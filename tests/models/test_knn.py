@@ -52,7 +52,7 @@ def test_the_nearest_are_found_whatever_is_held_at_once(k: int, monkeypatch: pyt
     cells, bank = noise(5, 7, 9), torch.nn.functional.normalize(noise(20, 5, seed=1), dim=1)
     expected = nearest_cosine(cells, bank, k)
     assert expected.shape == (7, 9) and expected.abs().max() <= 1 + 1e-12
-    monkeypatch.setattr(nearest, "_HELD", 64)
+    monkeypatch.setitem(nearest._HELD, "cpu", 64)
     torch.testing.assert_close(nearest_cosine(cells, bank, k), expected)
     assert not nearest_cosine(cells, bank[:0], k).any()
 

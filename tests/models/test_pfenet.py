@@ -98,7 +98,7 @@ def test_few_cosines_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         sizes.append(x.shape[1])
         return real(x, **options)
 
-    monkeypatch.setattr(nearest, "_HELD", 5 * len(bank))
+    monkeypatch.setitem(nearest._HELD, "cpu", 5 * len(bank))
     monkeypatch.setattr(nearest.F, "normalize", counting)
     torch.testing.assert_close(prior_map(query, [bank], (6, 7)), expected)
     assert max(sizes) == 5 and sum(sizes) == 42

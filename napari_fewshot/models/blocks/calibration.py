@@ -74,6 +74,7 @@ def calibrate(similarity: Tensor, positive: Tensor, weight: Tensor, leniency: fl
         How far the threshold is moved from there to the average of what is not of the class: for similarities that
         are larger on the shots than they will be elsewhere.
     """
+    similarity, positive, weight = (values.cpu() for values in (similarity, positive, weight))  # MPS knows no float64
     threshold = best_threshold(similarity, positive, weight)
     if leniency and not bool(positive.all()):
         elsewhere = float((weight * similarity)[~positive].sum() / weight[~positive].sum())

@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-_HELD: Final = 1 << 22
-"""Cosines that are held at once."""
+_HELD: Final = {"cpu": 1 << 18}
+"""Cosines that are held at once, by kind of device: few enough to stay in the cache of a processor."""
+
+_HELD_ELSEWHERE: Final = 1 << 22
 
 
 def nearest_cosine(cells: Tensor, bank: Tensor, nearest: int = 1) -> Tensor:
@@ -30,8 +32,9 @@ def nearest_cosine(cells: Tensor, bank: Tensor, nearest: int = 1) -> Tensor:
     flat = cells.flatten(1)  # (D, N)
     if len(bank) == 0:
         return torch.zeros_like(flat[0]).view(cells.shape[1:])
-    best = []
-    for some in flat.split(max(1, _HELD // len(bank)), 1):
-        cosines = bank.to(some.dtype) @ F.normalize(some, dim=0, eps=1e-6)  # (M, n)
-        best.append(cosines.amax(0) if nearest == 1 else cosines.topk(min(nearest, len(bank)), 0).values.mean(0))
+    held = _HELD.get(flat.device.type, _HELD_ELSEWHERE)
+    pixels, best = bank.to(flat.dtype).T, []
+    for some in flat.split(max(1, held // len(bank)), 1):
+        cosines = F.normalize(some, dim=0, eps=1e-6).T @ pixels  # (n, M)
+        best.append(cosines.amax(1) if nearest == 1 else cosines.topk(min(nearest, len(bank)), 1).values.mean(1))
     return torch.cat(best).view(cells.shape[1:])

@@ -149,7 +149,7 @@ def _cosine_with_far(bank: Tensor, at: Tensor, far: float) -> Tensor:
         reach = torch.where(distances.isfinite(), distances, 0).amax(1, keepdim=True)
         near = distances < (reach / 2).clamp_max(far)
         if len(bank) > 1:
-            near[torch.arange(len(some)), some] = True
+            near[torch.arange(len(some), device=some.device), some] = True
         best.append((bank[some] @ bank.T).masked_fill_(near, -1).amax(1))
     return torch.cat(best)
 
