@@ -160,7 +160,7 @@ class FeatureExtractor:
         values = TILE_VALUES
         while values > _LEAST_VALUES and values * each > _SHARE * (free - self.cache.limit):
             values //= 2
-        return values
+        return max(values, _LEAST_VALUES)
 
     def relieve(self) -> bool:
         """Ask for less memory after there was not enough: smaller tiles, in the end the CPU.

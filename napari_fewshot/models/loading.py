@@ -20,8 +20,9 @@ def load(method: str, backbone: str, device: str, cache: FeatureCache | None) ->
     method_card = _card(method, list_segmenters(), "method")
     card = backbone_card(backbone)
     where = choose_device(device)
-    made: Backbone = _factory("backbones", card.home)(card.name)
-    head: FewShotMethod = _factory("methods", method_card.home)(made)
+    with without_triton():
+        made: Backbone = _factory("backbones", card.home)(card.name)
+        head: FewShotMethod = _factory("methods", method_card.home)(made)
     return FeatureSegmenter(FeatureExtractor(made, where, cache), head, f"{method} on {card.name} ({where})")
 
 

@@ -66,14 +66,14 @@ def test_pascal_becomes_one_table_of_folds_methods_and_shots(tmp_path: Path, fas
         *["method", "backbone", "shots", "fold 0", "fold 1", "fold 2", "fold 3"],
         *["mIoU", "FB-IoU", "Dice", "s / image", "episodes"],
     ]
-    assert [row[:3] for row in rows] == [[m, "scale-space", k] for m in ("panet", "ridge") for k in ("1", "3")]
+    assert [row[:3] for row in rows] == [[m, "mica", k] for m in ("panet", "ridge") for k in ("1", "3")]
     told = json.loads((out / "results.json").read_text())["runs"]
     assert len(told) == 2 * 2 * 4
     first = [each["miou"] for each in told[:4]]
     assert rows[0][3:7] == [f"{100 * iou:.1f}" for iou in first]
     assert rows[0][7] == f"{100 * np.mean(first):.1f}"
     assert told[1]["fold"] == 1 and set(told[1]["class_iou"]) <= {"bus", "car", "cat", "chair", "cow"}
-    assert "panet, scale-space, fold 0, 1 shot(s): mIoU" in result.output
+    assert "panet, mica, fold 0, 1 shot(s): mIoU" in result.output
     assert len(list((out / "journal").iterdir())) == 16
 
 
@@ -170,7 +170,7 @@ def test_data_sets_in_folders_become_one_table_of_all_methods(tmp_path: Path, fa
     assert "ImageNet" in result.output  # the terms of resnet18's weights
     methods = [card.name for card in models.list_segmenters()]
     assert [segmenter.name for segmenter in fast] == [
-        f"{m} on {b} (auto)" for b in ("scale-space", "resnet18") for m in methods
+        f"{m} on {b} (auto)" for b in ("mica", "resnet18") for m in methods
     ]
     table = (tmp_path / "out" / "table.md").read_text("utf-8")
     head, *rows = cells(table)
@@ -181,7 +181,7 @@ def test_data_sets_in_folders_become_one_table_of_all_methods(tmp_path: Path, fa
     ious = [o["iou"] for o in told[0]["outcomes"] if o["shots"] == 1]
     assert len(ious) == 2 and rows[0][2] == f"{np.mean(ious):.3f}"
     sections = re.findall(r"^## (.*)\n\n((?:\|.*\n)+)", table, re.MULTILINE)
-    assert [title for title, _ in sections] == [f"{b}, K = {k}" for b in ("scale-space", "resnet18") for k in (1, 3, 5)]
+    assert [title for title, _ in sections] == [f"{b}, K = {k}" for b in ("mica", "resnet18") for k in (1, 3, 5)]
     assert cells(sections[0][1])[1:] == [
         [name, *[f"{iou:.3f}"] * len(methods)] for name, iou in zip(("few", "squares"), ious, strict=True)
     ]
@@ -210,10 +210,10 @@ def test_other_weights_of_the_same_name_are_not_mixed_and_fresh_measures_again(t
     (journal,) = (tmp_path / "out" / "journal").iterdir()
     header, *findings = journal.read_text().splitlines()
     features = json.loads(header)["settings"]["features"]
-    assert features.startswith("scale-space") and len(findings) == 1
-    journal.write_text("\n".join([header.replace(features, "scale-space-before"), *findings]) + "\n")
+    assert features.startswith("mica") and len(findings) == 1
+    journal.write_text("\n".join([header.replace(features, "mica-before"), *findings]) + "\n")
     result = run(*words)
-    assert result.exit_code == 2 and "features: scale-space-before, now scale-space" in result.output
+    assert result.exit_code == 2 and "features: mica-before, now mica" in result.output
     assert run(*words, "--fresh").exit_code == 0
     assert journal.read_text().splitlines()[0] == header
 

@@ -202,8 +202,8 @@ class Card:
     [
         (80, 250, TILE_VALUES),  # more than enough: no larger than elsewhere, so that kept features fit tomorrow
         (8, 250, TILE_VALUES),
-        (4, 250, TILE_VALUES // 2),  # 0.75 are for features that are kept; of the rest a quarter
-        (4, 1000, TILE_VALUES // 8),
+        (3, 250, TILE_VALUES // 2),  # 0.75 are for features that are kept; of the rest a quarter
+        (4, 1000, TILE_VALUES // 4),
         (0.5, 250, 1 << 18),  # the least
     ],
 )

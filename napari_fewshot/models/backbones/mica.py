@@ -155,11 +155,11 @@ class Mica:
 
 def _loaded(weights: Mapping[str, Tensor], name: str) -> MicaNet:
     """Make a network of trained weights only: no number of it is ever random."""
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):  # what it begins with is drawn, and then overwritten to the last number
         net = fused(MicaNet())
     tensors = {key: tensor.float() for key, tensor in weights.items()}
     try:
-        net.load_state_dict(tensors, assign=True)
+        net.load_state_dict(tensors)
     except RuntimeError as error:
         reason = str(error).partition("\n")[2].strip().partition("\n")[0]
         raise WeightsError(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import torch
+import torch._dynamo  # optimisers import it when first used, which may be too late: see beside_opengl.py
 from torch import Tensor
 
 from napari_fewshot.models.progress import heed

@@ -30,7 +30,7 @@ _PIXELS_PER_LABEL: Final = 3000
 _PIXELS_IN_ALL: Final = 12000
 """Pixels looked at per label over all shots."""
 
-_ITERATIONS: Final = 40
+_ITERATIONS: Final = 100
 _FLOOR: Final = 0.1
 _NEVER: Final = -60.0  # the logit of a label that nobody painted
 
@@ -151,7 +151,7 @@ def _fit(x: Tensor, y: Tensor, numbers: Tensor, shrinkage: float) -> Tensor:
         penalty[width :: width + 1] = 0  # the constant is not shrunk
         return float(value) + 0.5 * float(penalty @ flat), gradient + penalty
 
-    options = {"maxiter": _ITERATIONS, "maxcor": 10}
+    options = {"maxiter": _ITERATIONS, "maxcor": 10, "ftol": 1e-11, "gtol": 1e-6}
     found = minimize(loss, np.zeros(labels * (width + 1)), jac=True, method="L-BFGS-B", options=options)
     return torch.from_numpy(found.x.astype(np.float32)).to(x.device).view(labels, width + 1)
 
