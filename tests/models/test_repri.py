@@ -11,7 +11,7 @@ from torch import Tensor
 from napari_fewshot import Frame, Shot, SupportSet
 from napari_fewshot.models.backbones.base import FeaturePyramid
 from napari_fewshot.models.backbones.scale_space import ScaleSpace
-from napari_fewshot.models.blocks.descent import steps
+from napari_fewshot.models.blocks.descent import Plain, steps
 from napari_fewshot.models.blocks.matching import MatchingLevels
 from napari_fewshot.models.extractor import FeatureExtractor
 from napari_fewshot.models.feature_segmenter import FeatureSegmenter
@@ -120,7 +120,7 @@ def test_small_steps_never_raise_the_objective() -> None:
     objective = partial(_objective, entropy_weight=1, kl_weight=1)
     start = (noise(1, 6), torch.zeros(1, dtype=torch.float64))
     constants = (taught.z, taught.y, taught.weight, query, pi)
-    losses = [loss for _, loss in steps(start, objective, constants, partial(torch.optim.SGD, lr=1e-3), 40)]
+    losses = [loss for _, loss in steps(start, objective, constants, Plain(1e-3), 40)]
     assert all(after <= before for before, after in pairwise(losses))
     assert losses[-1] < losses[0]
 

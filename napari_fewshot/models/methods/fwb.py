@@ -19,7 +19,7 @@ from torch import Tensor
 
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
 from napari_fewshot.models.blocks.calibration import IN_SAMPLE, calibrate
-from napari_fewshot.models.blocks.descent import steps
+from napari_fewshot.models.blocks.descent import Adam, steps
 from napari_fewshot.models.blocks.labelled_pixels import (
     OneAgainstRest,
     ShotPixels,
@@ -138,7 +138,7 @@ class FWB(AdditiveMethod[ShotPixels, tuple[tuple[Ensemble, ...], ...]]):
             (first, first.new_tensor(curve.threshold)),
             partial(_loss, slope=curve.slope),
             (x, relevance, view.positive.to(x.dtype), _balance(view)),
-            partial(torch.optim.Adam, lr=self.rate),
+            Adam(self.rate),
             self.experts,
         )
         for (vector, threshold), loss in descent:

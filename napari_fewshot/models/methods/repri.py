@@ -20,7 +20,7 @@ from torch import Tensor
 
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
 from napari_fewshot.models.blocks.calibration import IN_SAMPLE, calibrate
-from napari_fewshot.models.blocks.descent import steps
+from napari_fewshot.models.blocks.descent import Plain, steps
 from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, bounded, collect_pixels, unit
 from napari_fewshot.models.blocks.matching import MatchingLevels
 from napari_fewshot.models.blocks.one_vs_rest import one_vs_rest
@@ -240,8 +240,7 @@ class RePRI(AdditiveMethod[ShotPixels, Fitted]):
     def _descend(
         self, start: Classifier, loss: Callable[..., Tensor], constants: tuple[Tensor, ...], number: int
     ) -> Classifier:
-        optimiser = partial(torch.optim.SGD, lr=self.rate)
-        *_, ((w, b), _) = steps((start.w, start.b), loss, constants, optimiser, number + 1)
+        *_, ((w, b), _) = steps((start.w, start.b), loss, constants, Plain(self.rate), number + 1)
         return Classifier(w, b)
 
 
