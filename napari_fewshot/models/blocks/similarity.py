@@ -30,5 +30,5 @@ def cosine_map(features: Tensor, prototypes: Tensor, relevance: Tensor | None = 
         weights = F.normalize(relevance, dim=-1)
         products = (F.normalize(prototypes * weights, dim=1, eps=1e-6) * weights) @ cells
         lengths = weights.square() @ cells.square()
-    cosines = products / lengths.sqrt_().clamp_min_(1e-6)
+    cosines = products / lengths.sqrt().clamp_min(1e-6)
     return cosines.view(len(prototypes), *features.shape[1:])
