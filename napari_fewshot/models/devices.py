@@ -1,6 +1,7 @@
 """Where to compute, and what to do when there is not enough memory."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -65,6 +66,21 @@ def peak_memory(device: str, work: Callable[[], object]) -> int:
     before = torch.cuda.memory_allocated(where)
     work()
     return torch.cuda.max_memory_allocated(where) - before
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread of the processor inside of this.
+
+    For many small steps in turns with numpy or scipy, whose BLAS has threads of its own: each side's threads wait
+    busily for more to do while the other side wants the cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def moved(tree: Any, device: str) -> Any:

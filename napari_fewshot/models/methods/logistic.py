@@ -22,6 +22,7 @@ from torch import Tensor
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
 from napari_fewshot.models.blocks.levels import LiftedLevels
 from napari_fewshot.models.blocks.pixels import choose_pixels
+from napari_fewshot.models.devices import one_thread
 from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState, SupportFeatures, with_background
 
 _PIXELS_PER_LABEL: Final = 3000
@@ -30,7 +31,12 @@ _PIXELS_PER_LABEL: Final = 3000
 _PIXELS_IN_ALL: Final = 12000
 """Pixels looked at per label over all shots."""
 
+_ROWS: Final = {"cpu": 1024}
+"""Pixels gone through at once, by kind of device: few enough to stay in the cache of a processor."""
+
 _ITERATIONS: Final = 100
+_TOLERANCE: Final = 1e-6  # of the loss: then logits are right to about 0.01
+_BEND: Final = 0.1  # c, between that of shots that nothing tells apart (1/4) and of such as are told apart well
 _FLOOR: Final = 0.1
 _NEVER: Final = -60.0  # the logit of a label that nobody painted
 
@@ -111,8 +117,9 @@ class Logistic(AdditiveMethod[ShotSamples, LogisticWeights]):
         x = torch.cat(features).float()  # (N, D)
         numbers = torch.tensor([len(f) for f in features], device=x.device)
         y = torch.arange(len(there), device=x.device).repeat_interleave(numbers)
-        mean, deviation = x.mean(0), x.std(0, correction=0) + _FLOOR
-        fitted = _fit(x.sub_(mean).div_(deviation), y, numbers, self.shrinkage)  # (labels there, D + 1)
+        mean = x.mean(0)
+        deviation = _deviation(x.sub_(mean)) + _FLOOR
+        fitted = _fit(x.div_(deviation), y, numbers, self.shrinkage)  # (labels there, D + 1)
         areas = torch.tensor([float(sum(s.area for s in pooled[column])) for column in there], device=x.device)
         offset = fitted[:, -1] + self.prior * _log_shares(areas)
         weights = fitted[:, :-1].T / deviation[:, None]
@@ -132,28 +139,53 @@ def _thinned(rows: Tensor, most: int) -> Tensor:
     return rows if len(rows) <= most else rows[torch.linspace(0, len(rows) - 1, most, device=rows.device).long()]
 
 
+def _deviation(centred: Tensor) -> Tensor:
+    """Root mean square of each column; part by part, which is far faster than `Tensor.std`."""
+    return torch.stack([part.square().sum(0) for part in centred.split(1024)]).sum(0).div_(len(centred)).sqrt_()
+
+
 def _fit(x: Tensor, y: Tensor, numbers: Tensor, shrinkage: float) -> Tensor:
     """Minimise the loss over W and b, joined: (labels, D + 1)."""
     labels, width = len(numbers), x.shape[1]
     share = (1 / (labels * numbers.float()))[y]  # d
-    hits = (torch.arange(len(x), device=x.device), y)
+    rows = _ROWS.get(x.device.type, len(x))
+    parts = list(zip(x.split(rows), y[:, None].split(rows), share[:, None].split(rows), strict=True))
+    to_even = _evening(x, share, shrinkage)
 
     def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         joined = torch.from_numpy(flat.astype(np.float32)).to(x.device).view(labels, width + 1)
-        scores = F.linear(x, joined[:, :-1].contiguous(), joined[:, -1]).log_softmax(1)  # (N, labels)
-        value = -(share * scores[hits]).sum(dtype=torch.float64)
-        residual = scores.exp_()
-        residual[hits] -= 1
-        residual *= share[:, None]
-        slopes = torch.stack([x.T.mv(column) for column in residual.T.contiguous()])  # far faster than one product
-        gradient = torch.cat([slopes, residual.sum(0)[:, None]], 1).double().cpu().numpy().ravel()
-        penalty = shrinkage * flat
-        penalty[width :: width + 1] = 0  # the constant is not shrunk
-        return float(value) + 0.5 * float(penalty @ flat), gradient + penalty
+        weights, constant = joined[:, :-1] @ to_even, joined[:, -1]
+        value = weights.square().sum(dtype=torch.float64).mul_(shrinkage / 2)
+        slopes, slope = weights * shrinkage, torch.zeros_like(constant)
+        for features, label, weight in parts:
+            scores = F.linear(features, weights, constant).log_softmax(1)  # (rows, labels)
+            value -= scores.gather(1, label).mul_(weight).sum(dtype=torch.float64)
+            residual = scores.exp_().scatter_add_(1, label, torch.full_like(weight, -1)).mul_(weight)
+            slopes.addmm_(residual.T, features)
+            slope += residual.sum(0)
+        gradient = torch.cat([slopes @ to_even.T, slope[:, None]], 1)
+        return float(value), gradient.double().cpu().numpy().ravel()
 
-    options = {"maxiter": _ITERATIONS, "maxcor": 10, "ftol": 1e-11, "gtol": 1e-6}
-    found = minimize(loss, np.zeros(labels * (width + 1)), jac=True, method="L-BFGS-B", options=options)
-    return torch.from_numpy(found.x.astype(np.float32)).to(x.device).view(labels, width + 1)
+    options = {"maxiter": _ITERATIONS, "maxcor": 10, "ftol": _TOLERANCE, "gtol": 1e-6}
+    with one_thread():
+        found = minimize(loss, np.zeros(labels * (width + 1)), jac=True, method="L-BFGS-B", options=options)
+    joined = torch.from_numpy(found.x.astype(np.float32)).to(x.device).view(labels, width + 1)
+    return torch.cat([joined[:, :-1] @ to_even, joined[:, -1:]], 1)
+
+
+def _evening(x: Tensor, share: Tensor, shrinkage: float) -> Tensor:
+    """Return a (D, D) matrix A for W = U A, such that the loss bends alike in all directions of U.
+
+    Then few steps suffice (preconditioning). The loss bends by  p (1 - p) X'dX + lambda  at most by 1/4 of the first
+    part (Boehning, 1992) and by less where the shots are told apart well. With A = L^-1 for  L L' = c X'dX + lambda
+    that becomes nearly round, and some of the pixels tell enough of X'dX.
+    """
+    few = torch.linspace(0, len(x) - 1, min(len(x), 2 * x.shape[1]), device=x.device).long()
+    rows, weight = x[few], share[few]
+    bend = (rows * (weight * (_BEND / weight.sum()))[:, None]).T @ rows
+    bend.diagonal().add_(shrinkage)
+    identity = torch.eye(len(bend), device=x.device)
+    return torch.linalg.solve_triangular(torch.linalg.cholesky(bend), identity, upper=False)
 
 
 def _log_shares(areas: Tensor) -> Tensor:
