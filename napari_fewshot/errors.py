@@ -29,5 +29,9 @@ class WeightsError(FewShotError):
     """Trained weights are missing, damaged, or do not fit their network."""
 
 
+class ReadError(FewShotError):
+    """A file could not be read: it is missing, damaged, or of a kind that is not known here."""
+
+
 class ExportError(FewShotError):
     """A file could not be written; what was there before is untouched."""

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
-from skimage.draw import polygon
 
 from napari_fewshot.errors import SettingsError
 from napari_fewshot.evaluation.pascal import LEAST_AREA
 from napari_fewshot.evaluation.pools import FOLDS, Pool, Report, check_fold
-from napari_fewshot.evaluation.reading import find_folder, read_rgb
+from napari_fewshot.evaluation.reading import find_folder
 from napari_fewshot.frames import Labels
+from napari_fewshot.io.coco_masks import decode
+from napari_fewshot.io.rasters import read_rgb
 from napari_fewshot.support import UNLABELLED
 
 Partition = Literal["interleaved", "contiguous"]
@@ -157,66 +157,3 @@ def _labels(outlines: Outlines, sizes: dict[str, tuple[int, int]], name: str, cl
             labels[mask & (labels != 0) & (labels != position)] = UNLABELLED
             labels[mask & (labels == 0)] = position
     return labels
-
-
-def decode(segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Draw what the field "segmentation" of an annotation says.
-
-    Polygons are filled where the middle of a pixel lies inside; COCO's own library rounds to fifths of a pixel first,
-    so a few pixels of the outline differ.
-
-    Parameters
-    ----------
-    segmentation
-        Polygons ``[[x0, y0, x1, y1, ...], ...]`` in pixels from the upper left corner, whose union is meant, or a
-        run-length encoding ``{"counts": ..., "size": [H, W]}``, column by column, as numbers or packed in text.
-    size
-        (H, W) of the image.
-
-    Raises
-    ------
-    SettingsError
-        If it is none of these.
-
-    Examples
-    --------
-    >>> decode({"counts": [1, 2, 1], "size": [2, 2]}, (2, 2)).astype(int)
-    array([[0, 1],
-           [1, 0]])
-    """
-    mask = np.zeros(size, bool)
-    if isinstance(segmentation, list):
-        for corners in segmentation:
-            xs, ys = np.asarray(corners, float).reshape(-1, 2).T
-            mask[polygon(ys - 0.5, xs - 0.5, size)] = True
-        return mask
-    try:
-        counts = segmentation["counts"]
-        runs = _unpacked(counts) if isinstance(counts, str) else [int(run) for run in counts]
-        values = np.repeat(np.arange(len(runs)) % 2 == 1, runs)  # the first run is background
-        return np.ascontiguousarray(values.reshape(size[::-1]).T)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise SettingsError(
-            f"a mask of MS COCO does not fit its image of {size[0]} x {size[1]} pixels; fetch the annotations again"
-        ) from error
-
-
-def _unpacked(text: str) -> list[int]:
-    """Numbers of COCO's compressed form: 5 bits a character, lowest first, a sixth says that there are more.
-
-    From the fourth number on it is the difference from the one before the last that is written.
-    """
-    runs: list[int] = []
-    characters = iter(text.encode("ascii"))
-    for first in characters:
-        value, shift, bits = 0, 0, first - 48
-        while True:
-            value |= (bits & 31) << shift
-            shift += 5
-            if not bits & 32:
-                break
-            bits = next(characters, 48) - 48
-        if bits & 16:  # the highest bit is the sign
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-    return runs

@@ -14,9 +14,10 @@ from napari_fewshot import __version__
 from napari_fewshot.errors import ImageError, SettingsError, SupportError
 from napari_fewshot.evaluation.journal import Journal
 from napari_fewshot.evaluation.metrics import Counts, count, mean
-from napari_fewshot.evaluation.reading import TIFF, read_any, read_labels
 from napari_fewshot.evaluation.timing import Timed, propose_timed
 from napari_fewshot.frames import Frame, Image, Labels
+from napari_fewshot.io.names import TIFF
+from napari_fewshot.io.rasters import read_image, read_label_map
 from napari_fewshot.segmenter import FewShotSegmenter
 from napari_fewshot.support import BACKGROUND, UNLABELLED, Shot, SupportSet
 
@@ -154,7 +155,7 @@ def evaluate_sets(
 
     Raises
     ------
-    SettingsError
+    SettingsError, ReadError
         If a file cannot be read.
     """
     protocol = protocol or FolderProtocol()
@@ -224,7 +225,7 @@ class _Desk:
 
     def labels(self) -> list[Labels]:
         if self._labels is None:
-            labels = [read_labels(file) for file in self.data_set.labels]
+            labels = [read_label_map(file) for file in self.data_set.labels]
             self._labels = labels if any((each == BACKGROUND).any() for each in labels) else _with_background(labels)
         return self._labels
 
@@ -261,7 +262,7 @@ class _Desk:
         return Frame(f"{self.data_set.name}/{self.data_set.images[i].stem}", self._image(i))
 
     def _image(self, i: int) -> Image:
-        image = read_any(self.data_set.images[i])
+        image = read_image(self.data_set.images[i])
         if image.shape[:2] != self.labels()[i].shape:
             raise SettingsError(
                 f"{self.data_set.labels[i]} is {self.labels()[i].shape}, but its image is {image.shape[:2]}; "

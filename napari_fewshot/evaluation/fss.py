@@ -8,8 +8,8 @@ import numpy as np
 
 from napari_fewshot.errors import SettingsError
 from napari_fewshot.evaluation.pools import Pool
-from napari_fewshot.evaluation.reading import read_gray, read_rgb
 from napari_fewshot.frames import Labels
+from napari_fewshot.io.rasters import read_gray, read_rgb
 
 _PLACES: Final = ("", "FSS-1000", "fewshot_data", "fewshot_data/fewshot_data")
 _LIST: Final = "fss_test_set.txt"

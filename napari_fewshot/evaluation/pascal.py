@@ -9,8 +9,9 @@ import numpy as np
 
 from napari_fewshot.errors import SettingsError
 from napari_fewshot.evaluation.pools import FOLDS, Pool, Report, check_fold
-from napari_fewshot.evaluation.reading import find_folder, read_labels, read_rgb
+from napari_fewshot.evaluation.reading import find_folder
 from napari_fewshot.frames import Labels
+from napari_fewshot.io.rasters import read_label_map, read_rgb
 from napari_fewshot.support import UNLABELLED
 
 VOC_CLASSES: Final = (
@@ -95,7 +96,7 @@ def pascal_pools(
     members: dict[int, list[str]] = {}
     for done, name in enumerate(names):
         report(done, len(names))
-        areas = np.bincount(read_labels(masks / f"{name}.png").ravel(), minlength=256)
+        areas = np.bincount(read_label_map(masks / f"{name}.png").ravel(), minlength=256)
         for class_id in range(1, len(VOC_CLASSES) + 1):
             if areas[class_id] >= max(1, least_area):
                 members.setdefault(class_id, []).append(name)
@@ -119,4 +120,4 @@ def _labels(masks: Path, name: str, class_ids: tuple[int, ...]) -> Labels:
     order = np.zeros(256, np.int32)
     order[UNLABELLED] = UNLABELLED
     order[list(class_ids)] = range(1, len(class_ids) + 1)
-    return order[read_labels(masks / f"{name}.png")]
+    return order[read_label_map(masks / f"{name}.png")]

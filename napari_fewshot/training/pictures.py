@@ -4,17 +4,17 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
-import tifffile
 from skimage import data
 
 from napari_fewshot.errors import SettingsError
 from napari_fewshot.frames import Image, Labels
 from napari_fewshot.imaging.intensity import to_unit_range
+from napari_fewshot.io.names import TIFF
+from napari_fewshot.io.rasters import read_image, read_raster
 from napari_fewshot.support import UNLABELLED
 
 Bytes = npt.NDArray[np.uint8]
@@ -64,7 +64,7 @@ def read_sets(root: Path) -> tuple[PictureSet, ...]:
 
     Raises
     ------
-    SettingsError
+    SettingsError, ReadError
         If there is none, or a file of one cannot be used; the message names it.
     """
     sets = tuple(_read_set(folder) for folder in _set_folders(root))
@@ -93,11 +93,11 @@ def _read_set(folder: Path) -> PictureSet:
 
 def _read_picture(file: Path, labels_folder: Path) -> Picture:
     known = [path for suffix in _SUFFIXES if (path := labels_folder / f"{file.stem}{suffix}").is_file()]
-    image = _read(file)
+    image = read_image(file)
     if not known:
         return picture(image)
-    labels = _read(known[0])
-    labels = labels if labels.ndim == 2 else labels[..., 0]
+    labels = read_raster(known[0], indices=True)
+    labels = labels[..., 0] if labels.ndim == 3 else labels
     if labels.shape != image.shape[:2]:
         raise SettingsError(f"{known[0]} is {labels.shape}, but its image is {image.shape[:2]}: give them one size")
     if labels.min() < 0 or labels.max() > UNLABELLED:
@@ -106,22 +106,6 @@ def _read_picture(file: Path, labels_folder: Path) -> Picture:
             f"a number of 1 to {UNLABELLED - 1}, with 0 for background and {UNLABELLED} for what nobody labelled"
         )
     return picture(image, labels)
-
-
-def _read(file: Path) -> npt.NDArray[Any]:
-    try:
-        pixels = tifffile.imread(file) if file.suffix.lower() in _TIFF else _read_png(file)
-    except Exception as error:
-        raise SettingsError(f"{file} cannot be read as an image ({error}); take it out or save it again") from error
-    if pixels.ndim not in (2, 3):
-        raise SettingsError(f"{file} has {pixels.ndim} dimensions: save single images, gray or with channels last")
-    return pixels
-
-
-def _read_png(file: Path) -> npt.NDArray[Any]:
-    with PIL.Image.open(file) as opened:
-        plain = opened.convert("RGB") if opened.mode == "P" and file.parent.name == "images" else opened
-        return np.asarray(plain)
 
 
 def _data_card(folder: Path) -> dict[str, str]:
@@ -137,8 +121,7 @@ def _data_card(folder: Path) -> dict[str, str]:
     }
 
 
-_TIFF: Final = (".tif", ".tiff")
-_SUFFIXES: Final = (".png", *_TIFF)
+_SUFFIXES: Final = (".png", *TIFF)
 
 _BUNDLED: Final = (
     "astronaut", "brick", "camera", "cat", "cell", "chelsea", "clock", "coffee", "coins", "colorwheel", "grass",

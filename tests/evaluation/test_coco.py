@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_fewshot.errors import SettingsError
-from napari_fewshot.evaluation.coco import coco_classes, coco_pools, decode
+from napari_fewshot.errors import ReadError, SettingsError
+from napari_fewshot.evaluation.coco import coco_classes, coco_pools
+from napari_fewshot.io.coco_masks import decode
 from tests.evaluation.made_up import CATEGORIES, make_coco, photograph, runs, save, write_instances
 
 # By hand from the list of COCO's categories.
@@ -144,7 +145,7 @@ def test_several_polygons_of_one_object_are_joined() -> None:
 
 @pytest.mark.parametrize("wrong", [{"counts": [3, 4], "size": [2, 2]}, {"size": [2, 2]}, {"counts": "é"}, 7])
 def test_a_mask_that_does_not_fit_is_refused(wrong: Any) -> None:
-    with pytest.raises(SettingsError, match="does not fit its image of 2 x 2"):
+    with pytest.raises(ReadError, match="does not fit its image of 2 x 2"):
         decode(wrong, (2, 2))
 
 

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_fewshot.errors import ImageError, SettingsError
+from napari_fewshot.errors import ImageError, ReadError, SettingsError
 from napari_fewshot.evaluation.folders import FolderProtocol, SetOutcome, evaluate_sets, find_sets
 from napari_fewshot.evaluation.journal import Journal
 from napari_fewshot.frames import Frame
@@ -132,7 +132,7 @@ def test_errors_say_what_is_missing(tmp_path: Path) -> None:
         list(evaluate_sets(PhotographSegmenter(), find_sets(tmp_path), FolderProtocol((1,), seeds=3)))
     tifffile.imwrite(tmp_path / "set" / "labels" / "000.tif", np.full((40, 48), 300, np.uint16))
     (tmp_path / "set" / "labels" / "000.png").unlink()
-    with pytest.raises(SettingsError, match="values up to 300; number classes, not objects"):
+    with pytest.raises(ReadError, match="values up to 300; number classes, not objects"):
         list(evaluate_sets(PhotographSegmenter(), find_sets(tmp_path), FolderProtocol((1,), seeds=1)))
     with pytest.raises(SettingsError, match="1 or more"):
         FolderProtocol((0,))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_fewshot.errors import SettingsError
+from napari_fewshot.errors import ReadError, SettingsError
 from napari_fewshot.evaluation.pascal import VOC_CLASSES, pascal_classes, pascal_pools
 from tests.evaluation.made_up import make_voc, save
 
@@ -82,11 +82,11 @@ def test_errors_say_what_is_missing_and_where_it_was_looked_for(tmp_path: Path) 
     make_voc(tmp_path, classes=[1], images=2)
     (tmp_path / "JPEGImages" / "2008_001000.jpg").write_bytes(b"half")
     (pool,) = pascal_pools(tmp_path, [0], least_area=0)
-    with pytest.raises(SettingsError, match=r"2008_001000\.jpg cannot be read"):
+    with pytest.raises(ReadError, match=r"2008_001000\.jpg cannot be read"):
         pool.image("2008_001000")
     (tmp_path / "SegmentationClass" / "2008_001001.png").unlink()
-    with pytest.raises(SettingsError, match=r"2008_001001\.png is missing"):
+    with pytest.raises(ReadError, match=r"2008_001001\.png is missing"):
         pascal_pools(tmp_path, [0])
     save(tmp_path / "SegmentationClass" / "2008_001001.png", np.zeros((40, 56, 3), np.uint8))
-    with pytest.raises(SettingsError, match="a picture in colours"):
+    with pytest.raises(ReadError, match="a picture in colours"):
         pascal_pools(tmp_path, [0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage import io
 
-from napari_fewshot.errors import SettingsError
+from napari_fewshot.errors import ReadError, SettingsError
 from napari_fewshot.training.pictures import Picture, PictureSet, bundled_pictures, data_cards, picture, read_sets
 from napari_fewshot.training.sources import Sources, gather
 
@@ -67,7 +67,7 @@ def test_folders_that_hold_nothing_to_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="holds no image"):
         read_sets(tmp_path)
     (tmp_path / "new" / "images" / "a.png").write_text("not a picture")
-    with pytest.raises(SettingsError, match=r"a\.png cannot be read"):
+    with pytest.raises(ReadError, match=r"a\.png cannot be read"):
         read_sets(tmp_path)
 
 

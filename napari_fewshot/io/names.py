@@ -1,0 +1,60 @@
+"""Names of files, from names of layers and images, that every file system takes."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Final
+
+TIFF: Final = (".tif", ".tiff")
+PICTURES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+
+
+def safe_name(name: str) -> str:
+    """Take out of a name what some file system refuses; "" where nothing is left.
+
+    >>> safe_name("plate 3: well B/7"), safe_name("../etc")
+    ('plate 3_ well B_7', 'etc')
+    """
+    name = unicodedata.normalize("NFC", name)
+    name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*\[\]]+', "_", name).strip(" ._")
+    return name.encode()[:200].decode(errors="ignore").strip(" ._")  # file systems count bytes
+
+
+def default_name(layer_name: str, suffix: str = ".tif") -> str:
+    """Name the file for a layer, with nothing in it that a file system refuses.
+
+    >>> default_name("plate 3: well B/7")
+    'plate 3_ well B_7_labels.tif'
+    """
+    name = safe_name(re.sub(r"\.tiff?$", "", safe_name(layer_name), flags=re.IGNORECASE))
+    if re.search(r"(^|[ _-])labels$", name, flags=re.IGNORECASE):
+        return f"{name}{suffix}"
+    return f"{name}_labels{suffix}" if name else f"labels{suffix}"
+
+
+def default_names(layer_names: Iterable[str], suffix: str = ".tif") -> list[str]:
+    """Name the files for several layers so that none has the name of another, whatever its case.
+
+    >>> default_names(["cells", "Cells"])
+    ['cells_labels.tif', 'Cells_labels_2.tif']
+    """
+    stems = [default_name(name, suffix).removesuffix(suffix) for name in layer_names]
+    return [f"{name}{suffix}" for name in distinct(stems)]
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Number names that came before, whatever their case: file systems of Windows and macOS do not tell them apart.
+
+    >>> distinct(["a", "A", "b"])
+    ['a', 'A_2', 'b']
+    """
+    taken: set[str] = set()
+    found: list[str] = []
+    for wanted in names:
+        name, number = wanted, 2
+        while name.casefold() in taken:
+            name = f"{wanted}_{number}"
+            number += 1
+        taken.add(name.casefold())
+        found.append(name)
+    return found
