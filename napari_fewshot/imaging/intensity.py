@@ -1,5 +1,6 @@
 """Bringing images of any kind to one intensity scale."""
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
@@ -46,7 +47,7 @@ class IntensityScale:
 
     def apply(self, image: Image) -> npt.NDArray[np.float32]:
         """Scale (H, W) or (H, W, channels) to (channels, H, W); values outside are kept up to -1 and 2."""
-        planes = _planes(image)
+        planes = _planes(image).astype(np.float32)
         span = np.where(self.high > self.low, self.high - self.low, np.inf).astype(np.float32)
         scaled = (planes - self.low[:, None, None]) / span[:, None, None]
         return np.clip(scaled, -1, 2, out=scaled)
@@ -111,17 +112,31 @@ def is_colour(image: Image | Pixels) -> bool:
     return len(image.shape) == 3 and image.shape[-1] == 3 and image.dtype == np.uint8
 
 
-def _planes(image: Image) -> npt.NDArray[np.float32]:
-    """(H, W) or (H, W, channels) as (channels, H, W) float32."""
-    planes = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
-    return planes.astype(np.float32)
+def _planes(image: Image) -> Image:
+    """(H, W) or (H, W, channels) as (channels, H, W)."""
+    return image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
 
 
 def _limits(values: npt.NDArray[Any]) -> tuple[float, float]:
     flat = values.ravel()
     if flat.size > _SAMPLE:  # every n-th pixel gives the same percentiles, in bounded time
         flat = flat[:: flat.size // _SAMPLE]
-    low, high = np.percentile(flat, (LOW, HIGH))
+    low, high = _percentiles(flat)
     if high <= low:  # nearly constant, but for a few pixels
         low, high = float(values.min()), float(values.max())
     return float(low), float(high)
+
+
+def _percentiles(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """What `numpy.percentile` finds; of 8 and 16 bits by counting, ten times as fast."""
+    if values.dtype not in (np.uint8, np.uint16):
+        low, high = np.percentile(values.astype(np.float32), (LOW, HIGH))
+        return float(low), float(high)
+    upto = np.bincount(values).cumsum()  # how many values are as large as that, or smaller
+
+    def at(percent: float) -> float:
+        rank = percent / 100 * (values.size - 1)
+        below, above = np.searchsorted(upto, (math.floor(rank), math.ceil(rank)), side="right")
+        return float(below + (above - below) * (rank % 1))
+
+    return at(LOW), at(HIGH)

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from typing import Any, Protocol, TypeVar
 
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from napari_fewshot.errors import FewShotError, SettingsError
@@ -69,18 +71,19 @@ def peak_memory(device: str, work: Callable[[], object]) -> int:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread of the processor inside of this.
+def quiet_blas() -> Iterator[None]:
+    """Let the BLAS of numpy and scipy compute on one thread inside of this; for small steps in turns with torch.
 
-    For many small steps in turns with numpy or scipy, whose BLAS has threads of its own: each side's threads wait
-    busily for more to do while the other side wants the cores.
+    After each step the threads of either side wait busily for more to do, while the other side wants the cores: that
+    can take ten times as long as the work.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with _native_libraries().limit(limits=1, user_api="blas"):
         yield
-    finally:
-        torch.set_num_threads(before)
+
+
+@cache
+def _native_libraries() -> ThreadpoolController:
+    return ThreadpoolController()  # looks at all libraries that are loaded, which takes some ms
 
 
 def moved(tree: Any, device: str) -> Any:

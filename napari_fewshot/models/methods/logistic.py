@@ -22,7 +22,7 @@ from torch import Tensor
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
 from napari_fewshot.models.blocks.levels import LiftedLevels
 from napari_fewshot.models.blocks.pixels import choose_pixels
-from napari_fewshot.models.devices import one_thread
+from napari_fewshot.models.devices import quiet_blas
 from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState, SupportFeatures, with_background
 
 _PIXELS_PER_LABEL: Final = 3000
@@ -167,7 +167,7 @@ def _fit(x: Tensor, y: Tensor, numbers: Tensor, shrinkage: float) -> Tensor:
         return float(value), gradient.double().cpu().numpy().ravel()
 
     options = {"maxiter": _ITERATIONS, "maxcor": 10, "ftol": _TOLERANCE, "gtol": 1e-6}
-    with one_thread():
+    with quiet_blas():
         found = minimize(loss, np.zeros(labels * (width + 1)), jac=True, method="L-BFGS-B", options=options)
     joined = torch.from_numpy(found.x.astype(np.float32)).to(x.device).view(labels, width + 1)
     return torch.cat([joined[:, :-1] @ to_even, joined[:, -1:]], 1)
