@@ -226,6 +226,29 @@ _METHODS: Final = (
         levels=_MATCHING,
         trained="nothing; the paper's decoders, those of CANet or PFENet, are missing",
     ),
+    MethodCard(
+        "asr",
+        "Semantic reconstruction (without trained groups and decoder)",
+        "Filters out of every pixel what is not like the average of the class; an alternative to sgone.",
+        "about 0.2 s per megapixel on two CPU cores",
+        "asr:make",
+        "Liu et al., CVPR 2021, arXiv 2106.00184",
+        2021,
+        seconds=0.2,
+        levels=_MATCHING,
+        trained="nothing; groups of channels that know classes and the decoder are missing",
+    ),
+    MethodCard(
+        "cwt",
+        "Classifier on frozen features (without its trained transformer)",
+        "A linear classifier on the direction of features alone; strong with a few whole masks.",
+        "about 0.1 s per megapixel on two CPU cores",
+        "cwt:make",
+        "Lu et al., ICCV 2021, arXiv 2108.03032",
+        2021,
+        levels=_MATCHING,
+        trained="nothing; the transformer that adapts the classifier to each image is missing",
+    ),
 )
 
 _IMAGENET_NOTICE: Final = (

@@ -106,7 +106,7 @@ def test_the_length_of_vectors_and_features_is_irrelevant() -> None:
 def test_it_starts_at_the_averages_with_logits_of_zero_on_average() -> None:
     method = RePRI(MatchingLevels((4,), standardised=False), number=0)
     fitted = method.fit([random_shot(1, stripes(0, 1, 2))], (1, 2)).solution
-    query = method._cells([random_pyramid(9)])
+    query = method.levels.draw([random_pyramid(9)], 4000)
     start = method._transductive(fitted, query, None)
     torch.testing.assert_close(start.logits(query)[1:].mean(1), torch.zeros(2, dtype=torch.float64), atol=1e-6, rtol=0)
     torch.testing.assert_close(start.w, fitted.prototypes)
@@ -139,7 +139,7 @@ def test_a_known_amount_is_found() -> None:
     method = RePRI(MatchingLevels((1,)), rate=0.05, number=200)
     fitted = method.fit([whole(*pictures(1))], (1,)).solution  # type: ignore[arg-type]
     pyramid, labels = pictures(2)
-    query = method._cells([pyramid])
+    query = method.levels.draw([pyramid], 4000)
     share = (labels == 1).double().mean()
     found = method._transductive(fitted, query, torch.stack([1 - share, share]))
     assert found.marginal(query)[1].item() == pytest.approx(share.item(), abs=0.02)
@@ -203,7 +203,7 @@ def test_padding_is_not_learnt_from() -> None:
     features = random_pyramid(9).features[LEVEL]
     padded = FeaturePyramid({LEVEL: torch.cat([features, 100 * noise(6, 8, 2)], 2)}, SIZE)
     plain = FeaturePyramid({LEVEL: features}, SIZE)
-    torch.testing.assert_close(PLAIN._cells([padded]), PLAIN._cells([plain]))
+    torch.testing.assert_close(*(PLAIN.levels.draw([p], 4000) for p in (padded, plain)))
     assert PLAIN.adapt(state, [padded]).solution.transductive is not None
 
 

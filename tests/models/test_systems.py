@@ -12,7 +12,9 @@ from napari_fewshot.models.backbones.base import FeaturePyramid, Level
 from napari_fewshot.models.blocks.matching import MatchingLevels
 from napari_fewshot.models.devices import moved
 from napari_fewshot.models.methods.asgnet import ASGNet
+from napari_fewshot.models.methods.asr import ASR
 from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState
+from napari_fewshot.models.methods.cwt import CWT
 from napari_fewshot.models.methods.fwb import FWB
 from napari_fewshot.models.methods.knn import NearestNeighbours
 from napari_fewshot.models.methods.pfenet import PFENet
@@ -37,7 +39,7 @@ from tests.models.toys import (
 
 Method = AdditiveMethod[Any, Any]
 Make = Callable[[MatchingLevels], Method]
-SYSTEMS: list[Make] = [NearestNeighbours, SGOne, PMM, RPMM, PFENet, FWB, RePRI, ASGNet, SCL]
+SYSTEMS: list[Make] = [NearestNeighbours, SGOne, PMM, RPMM, PFENet, FWB, RePRI, ASGNet, SCL, ASR, CWT]
 PLAIN = MatchingLevels((4,), standardised=False)
 FINE = MatchingLevels((1,))
 

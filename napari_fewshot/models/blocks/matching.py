@@ -1,7 +1,10 @@
 """What prototypes and banks of pixels are compared on: some levels of a pyramid as one map of features."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from napari_fewshot.models.backbones.base import FeaturePyramid, Level
@@ -36,3 +39,17 @@ class MatchingLevels:
                 features[level] = (scale[:, None, None] * f).add_(shift[:, None, None])
             chosen = FeaturePyramid(features, chosen.size, chosen.statistics)
         return merge_levels(chosen, self.strides)
+
+    def draw(self, image: Iterable[FeaturePyramid], most: int) -> Tensor:
+        """Draw cells of an image, or of some tiles of it, evenly and always the same: (D, N) of length 1, N <= most."""
+        drawn = []
+        for pyramid in image:
+            cells, level = self.cells(pyramid)
+            height, width = (-(-pixels // level.stride) for pixels in pyramid.size)  # the rest is padding
+            drawn.append(_some(cells[:, :height, :width].flatten(1), most))
+        return F.normalize(_some(torch.cat(drawn, 1), most), dim=0, eps=1e-6)
+
+
+def _some(cells: Tensor, most: int) -> Tensor:
+    order = torch.randperm(cells.shape[1], generator=torch.Generator().manual_seed(0))[:most]
+    return cells[:, order.to(cells.device)]

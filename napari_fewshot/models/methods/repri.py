@@ -197,7 +197,7 @@ class RePRI(AdditiveMethod[ShotPixels, Fitted]):
             (1 + C,) pi, where it is known how much of the image each label covers; None to find out.
         """
         fitted = state.solution
-        query = self._cells(image)
+        query = self.levels.draw(image, _QUERY_CELLS)
         found = self._transductive(fitted, query, proportions)
         return replace(state, solution=replace(fitted, transductive=_better(fitted, found, query)))
 
@@ -209,19 +209,6 @@ class RePRI(AdditiveMethod[ShotPixels, Fitted]):
             assert fitted.transductive is not None
         cells, level = self.levels.cells(query)
         return probabilities(fitted.transductive.logits(cells), level, query.size)
-
-    def _cells(self, image: Iterable[FeaturePyramid]) -> Tensor:
-        """Some cells (D, N) of length 1, drawn evenly and always the same."""
-        drawn = []
-        for pyramid in image:
-            cells, level = self.levels.cells(pyramid)
-            height, width = (-(-pixels // level.stride) for pixels in pyramid.size)
-            seen = cells[:, :height, :width].flatten(1)
-            order = torch.randperm(seen.shape[1], generator=torch.Generator().manual_seed(0))[:_QUERY_CELLS]
-            drawn.append(seen[:, order.to(seen.device)])
-        cells = torch.cat(drawn, 1)
-        order = torch.randperm(cells.shape[1], generator=torch.Generator().manual_seed(0))[:_QUERY_CELLS]
-        return F.normalize(cells[:, order.to(cells.device)], dim=0, eps=1e-6)
 
     def _transductive(self, fitted: Fitted, query: Tensor, proportions: Tensor | None) -> Classifier:
         """Minimise eq. 1."""
