@@ -13,17 +13,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_fewshot.boxes import Box
     from napari_fewshot.errors import FewShotError
     from napari_fewshot.frames import Frame
     from napari_fewshot.models import list_segmenters, load_segmenter
     from napari_fewshot.propagation import PropagationSettings, propagate
     from napari_fewshot.proposals import Proposal
     from napari_fewshot.session import Session
-    from napari_fewshot.support import LabelClass, Shot, SupportSet
+    from napari_fewshot.support import LabelClass, Shot, SupportSet, Tag
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Box": "boxes",
     "FewShotError": "errors",
     "Frame": "frames",
     "LabelClass": "support",
@@ -32,12 +34,14 @@ _HOME = {
     "Session": "session",
     "Shot": "support",
     "SupportSet": "support",
+    "Tag": "support",
     "list_segmenters": "models",
     "load_segmenter": "models",
     "propagate": "propagation",
 }
 
 __all__ = [
+    "Box",
     "FewShotError",
     "Frame",
     "LabelClass",
@@ -46,6 +50,7 @@ __all__ = [
     "Session",
     "Shot",
     "SupportSet",
+    "Tag",
     "__version__",
     "list_segmenters",
     "load_segmenter",

@@ -1,6 +1,6 @@
-"""What a person taught: shots (an image with its mask) and the support set that they make up."""
+"""What a person taught: shots (an image with its mask), tags (an image that shows something), and the support set."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -8,14 +8,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from napari_fewshot.boxes import Box, box_labels
 from napari_fewshot.errors import MaskError, SupportError
 from napari_fewshot.frames import Frame, FrameKey, Labels, content_digest
-
-BACKGROUND: Final = 0
-UNLABELLED: Final = 255
-"""Pixels nobody has said anything about."""
-
-MAX_CLASSES: Final = 254
+from napari_fewshot.label_values import BACKGROUND as BACKGROUND
+from napari_fewshot.label_values import MAX_CLASSES as MAX_CLASSES
+from napari_fewshot.label_values import UNLABELLED as UNLABELLED
 
 _ROWS: Final = 512  # of a label map that are gone through at once
 
@@ -102,6 +100,33 @@ class Shot:
         strokes = np.asarray(strokes)
         return cls(frame, np.where(strokes > 0, strokes, np.where(background, BACKGROUND, UNLABELLED)).astype(np.int32))
 
+    @classmethod
+    def boxed(cls, frame: Frame, boxes: Sequence[Box], *, all_boxed: bool = True) -> "Shot":
+        """Make a partial shot of boxes drawn around things; see `box_labels` for what they are taken to say.
+
+        Parameters
+        ----------
+        frame
+            The image.
+        boxes
+            One around each thing.
+        all_boxed
+            Whether everything on the image that is of a class has its box, so that what lies outside of all boxes is
+            background. Otherwise only what surrounds the boxes is.
+
+        Raises
+        ------
+        MaskError
+            If there is no box, or one lies outside of the image.
+        """
+        if not boxes:
+            raise MaskError(f"there is no box on '{frame.name}'; draw one around each thing")
+        size = frame.size or frame.open().size
+        for box in boxes:
+            if box.bottom <= 0 or box.right <= 0 or box.top >= size[0] or box.left >= size[1]:
+                raise MaskError(f"{box} lies outside of '{frame.name}', which is {size}; draw it on the image")
+        return cls(frame, box_labels(size, boxes, all_boxed=all_boxed))
+
     @property
     def key(self) -> FrameKey:
         """The key of the frame."""
@@ -132,8 +157,47 @@ class Shot:
 
 
 @dataclass(frozen=True, eq=False)
+class Tag:
+    """One frame of which it is known only that some classes are on it, not where: an *auxiliary image*.
+
+    Parameters
+    ----------
+    frame
+        The image.
+    class_ids
+        What it contains, 1..254, in any order; at least one. That other classes are not on it is not said.
+
+    Raises
+    ------
+    MaskError
+        If no class is named, or one that cannot be.
+    """
+
+    frame: Frame
+    class_ids: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        ids = tuple(sorted(set(self.class_ids)))
+        if not ids:
+            raise MaskError(f"the tag of '{self.frame.name}' names no class; say what the image contains")
+        if not 1 <= ids[0] <= ids[-1] <= MAX_CLASSES:
+            raise MaskError(f"the tag of '{self.frame.name}' names the classes {ids}; use ids from 1 to {MAX_CLASSES}")
+        object.__setattr__(self, "class_ids", ids)
+
+    @property
+    def key(self) -> FrameKey:
+        """The key of the frame."""
+        return self.frame.key
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of image and classes: equal tags have equal digests, whatever their keys."""
+        return f"{self.frame.open().digest()} contains {self.class_ids}"
+
+
+@dataclass(frozen=True, eq=False)
 class SupportSet:
-    """All shots of a run, and the classes they speak of. Immutable: every change makes a new one.
+    """All shots and tags of a run, and the classes they speak of. Immutable: every change makes a new one.
 
     Parameters
     ----------
@@ -141,14 +205,25 @@ class SupportSet:
         In any order.
     classes
         Names and colours; ids that are painted but not named here get a plain name.
+    tags
+        In any order. One on the frame of a shot is superfluous, since the shot says more, and left out.
+
+    Raises
+    ------
+    MaskError
+        If two classes share an id, or two tags a frame.
     """
 
     shots: tuple[Shot, ...] = ()
     classes: tuple[LabelClass, ...] = field(default=())
+    tags: tuple[Tag, ...] = ()
 
-    def __init__(self, shots: Iterable[Shot] = (), classes: Iterable[LabelClass] = ()) -> None:
+    def __init__(
+        self, shots: Iterable[Shot] = (), classes: Iterable[LabelClass] = (), tags: Iterable[Tag] = ()
+    ) -> None:
         object.__setattr__(self, "shots", tuple(shots))
-        object.__setattr__(self, "classes", _complete(tuple(classes), self.shots))
+        object.__setattr__(self, "tags", _needed(tuple(tags), self.shots))
+        object.__setattr__(self, "classes", _complete(tuple(classes), self.shots, self.tags))
 
     def __len__(self) -> int:
         return len(self.shots)
@@ -166,6 +241,11 @@ class SupportSet:
         """Ids that are painted on at least one shot, ascending."""
         return tuple(sorted({c for shot in self.shots for c in shot.class_ids}))
 
+    @cached_property
+    def tagged_ids(self) -> tuple[int, ...]:
+        """Ids that some tag names, ascending."""
+        return tuple(sorted({c for tag in self.tags for c in tag.class_ids}))
+
     @property
     def unpainted(self) -> tuple[LabelClass, ...]:
         """Classes that are named but painted on no shot: nothing can be proposed for them yet."""
@@ -177,16 +257,36 @@ class SupportSet:
         return any(shot.has_background for shot in self.shots)
 
     def with_shot(self, shot: Shot) -> "SupportSet":
-        """Add a shot; one on the same frame is replaced."""
-        return SupportSet((*(s for s in self.shots if s.key != shot.key), shot), self.classes)
+        """Add a shot; one on the same frame is replaced, and so is a tag."""
+        return SupportSet((*(s for s in self.shots if s.key != shot.key), shot), self.classes, self.tags)
 
     def without(self, key: FrameKey) -> "SupportSet":
         """Leave out the shot on this frame."""
-        return SupportSet((s for s in self.shots if s.key != key), self.classes)
+        return SupportSet((s for s in self.shots if s.key != key), self.classes, self.tags)
+
+    def tag(self, key: FrameKey) -> Tag | None:
+        """Return the tag of this frame, if it has one."""
+        return next((tag for tag in self.tags if tag.key == key), None)
+
+    def with_tag(self, tag: Tag) -> "SupportSet":
+        """Add a tag; one on the same frame is replaced.
+
+        Raises
+        ------
+        SupportError
+            If the frame has a shot.
+        """
+        if tag.key in self.keys:
+            raise SupportError(f"'{tag.frame.name}' is taught already, which says more than what it contains")
+        return SupportSet(self.shots, self.classes, (*self.without_tag(tag.key).tags, tag))
+
+    def without_tag(self, key: FrameKey) -> "SupportSet":
+        """Leave out the tag of this frame."""
+        return SupportSet(self.shots, self.classes, (tag for tag in self.tags if tag.key != key))
 
     def with_classes(self, classes: Iterable[LabelClass]) -> "SupportSet":
         """Give other names and colours."""
-        return SupportSet(self.shots, classes)
+        return SupportSet(self.shots, classes, self.tags)
 
     def canonical(self) -> tuple[Shot, ...]:
         """Return each different shot once, in an order that depends on contents only.
@@ -195,6 +295,18 @@ class SupportSet:
         """
         unique = {shot.digest: shot for shot in self.shots}
         return tuple(unique[digest] for digest in sorted(unique))
+
+    def canonical_tags(self) -> tuple[Tag, ...]:
+        """Return what tags say of classes that are painted somewhere: each different one once, in an order of contents.
+
+        Of a class that nobody ever painted it is not known what it looks like: that an image contains it is no help.
+        """
+        known = (Tag(tag.frame, painted) for tag in self.tags if (painted := self._painted(tag)))
+        unique = {tag.digest: tag for tag in known}
+        return tuple(unique[digest] for digest in sorted(unique))
+
+    def _painted(self, tag: Tag) -> tuple[int, ...]:
+        return tuple(c for c in tag.class_ids if c in self.class_ids)
 
     def check(self) -> None:
         """Make sure that there is something to learn.
@@ -232,10 +344,19 @@ def _checked_labels(frame: Frame, labels: npt.ArrayLike) -> Labels:
     return kept
 
 
-def _complete(named: tuple[LabelClass, ...], shots: tuple[Shot, ...]) -> tuple[LabelClass, ...]:
-    """Add plain names for painted ids that have none; ascending ids."""
+def _needed(tags: tuple[Tag, ...], shots: tuple[Shot, ...]) -> tuple[Tag, ...]:
+    """Tags on frames without a shot."""
+    keys = [tag.key for tag in tags]
+    if len(set(keys)) != len(keys):
+        raise MaskError("two tags share a frame; name all that it contains in one")
+    taught = {shot.key for shot in shots}
+    return tuple(tag for tag in tags if tag.key not in taught)
+
+
+def _complete(named: tuple[LabelClass, ...], shots: tuple[Shot, ...], tags: tuple[Tag, ...]) -> tuple[LabelClass, ...]:
+    """Add plain names for painted or tagged ids that have none; ascending ids."""
     by_id = {c.id: c for c in named}
     if len(by_id) != len(named):
         raise MaskError("two classes share an id; give each its own")
-    painted = {i for shot in shots for i in shot.class_ids}
-    return tuple(by_id.get(i) or LabelClass(i) for i in sorted(by_id.keys() | painted))
+    spoken_of = {i for one in (*shots, *tags) for i in one.class_ids}
+    return tuple(by_id.get(i) or LabelClass(i) for i in sorted(by_id.keys() | spoken_of))

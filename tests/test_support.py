@@ -3,6 +3,7 @@ import pytest
 
 from napari_fewshot import Frame, LabelClass, Shot, SupportSet
 from napari_fewshot.errors import MaskError, SupportError
+from napari_fewshot.support import Tag
 
 IMAGE = np.arange(16 * 20, dtype=np.uint16).reshape(16, 20)
 FRAME = Frame("a", IMAGE)
@@ -166,3 +167,59 @@ def test_what_is_painted_is_found_wherever_it_is_on_a_tall_image() -> None:
     assert shot.class_ids == (7, 254) and not shot.has_background and shot.is_partial
     labels[700, 0] = 0
     assert Shot(shot.frame, labels).has_background
+
+
+# ---------------------------------------------------------------- tags
+OTHER = Frame("b", IMAGE + 1)
+
+
+def test_a_tag_names_each_class_once_in_order() -> None:
+    assert Tag(OTHER, (3, 1, 3)).class_ids == (1, 3)
+    assert Tag(OTHER, (3, 1)).digest == Tag(Frame("c", IMAGE + 1), (1, 3)).digest != Tag(OTHER, (1,)).digest
+
+
+def test_a_tag_that_names_no_class_or_one_that_cannot_be_is_refused() -> None:
+    with pytest.raises(MaskError, match="the tag of 'b' names no class; say what the image contains"):
+        Tag(OTHER, ())
+    for ids in ((0, 1), (1, 255)):
+        with pytest.raises(MaskError, match=r"the tag of 'b' names the classes .*; use ids from 1 to 254"):
+            Tag(OTHER, ids)
+
+
+def test_tags_come_and_go_and_the_set_before_stays_as_it_was() -> None:
+    before = SupportSet([Shot(FRAME, mask(a=1))])
+    after = before.with_tag(Tag(OTHER, (1,))).with_tag(Tag(OTHER, (2,)))
+    assert not before.tags and [tag.class_ids for tag in after.tags] == [(2,)]
+    assert after.tag("b") is after.tags[0] and after.tag("a") is None
+    assert after.class_ids == (1,) and after.tagged_ids == (2,)
+    assert [c.name for c in after.classes] == ["class 1", "class 2"] and [c.id for c in after.unpainted] == [2]
+    assert not after.without_tag("b").tags and after.without("a").tags == after.tags
+    assert after.with_classes([LabelClass(1, "cell"), LabelClass(2)]).tags == after.tags
+
+
+def test_a_tag_on_a_taught_frame_is_superfluous() -> None:
+    shot = Shot(OTHER, mask(a=1))
+    assert not SupportSet([shot], tags=[Tag(OTHER, (1,))]).tags
+    assert not SupportSet(tags=[Tag(OTHER, (1,))]).with_shot(shot).tags
+    with pytest.raises(SupportError, match="'b' is taught already, which says more"):
+        SupportSet([shot]).with_tag(Tag(OTHER, (1,)))
+
+
+def test_two_tags_of_one_frame_are_refused() -> None:
+    with pytest.raises(MaskError, match="two tags share a frame; name all that it contains in one"):
+        SupportSet(tags=[Tag(OTHER, (1,)), Tag(OTHER, (2,))])
+
+
+def test_tags_alone_teach_nothing() -> None:
+    with pytest.raises(SupportError, match="nothing has been taught yet"):
+        SupportSet(tags=[Tag(OTHER, (1,))]).check()
+
+
+def test_only_tags_of_painted_classes_count_each_once_in_an_order_of_contents() -> None:
+    same = Frame("c", IMAGE + 1)
+    tags = [Tag(OTHER, (1, 7)), Tag(same, (1,)), Tag(Frame("d", IMAGE + 2), (7,)), Tag(Frame("e", IMAGE + 3), (1, 2))]
+    support = SupportSet([Shot(FRAME, mask(a=1, b=2))], tags=tags)
+    found = [tag.class_ids for tag in support.canonical_tags()]
+    assert sorted(found) == [(1,), (1, 2)]
+    turned = SupportSet(support.shots, tags=tags[::-1])
+    assert [tag.digest for tag in turned.canonical_tags()] == [tag.digest for tag in support.canonical_tags()]
