@@ -274,6 +274,13 @@ def test_methods_lists_every_method_and_backbone() -> None:
         assert re.search(rf"^│ {re.escape(card.name)} +│", result.output, flags=re.MULTILINE)
 
 
+def test_methods_tells_what_each_works_on_and_what_was_trained() -> None:
+    result = CliRunner().invoke(app, ["methods"], env={"COLUMNS": "2000"})
+    for card in napari_fewshot.list_segmenters():
+        (line,) = re.findall(rf"^│ {re.escape(card.name)} +│.*$", result.output, flags=re.MULTILINE)
+        assert f"Features: {card.levels}. Trained for it: {card.trained}." in line
+
+
 def test_the_version_is_told() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.output) == (0, f"napari-fewshot {napari_fewshot.__version__}\n")

@@ -16,7 +16,7 @@ def methods() -> None:
         for heading in ("name", "what it does", "paper", "cost"):
             table.add_column(heading, no_wrap=heading == "name")
         for card in list_segmenters():
-            table.add_row(card.name, f"{card.title}. {card.summary}", card.paper or "-", card.cost)
+            table.add_row(card.name, f"{card.title}. {card.summary} {card.inside}", card.paper or "-", card.cost)
         console.print(table)
         table = Table(title="Backbones (--backbone)", title_justify="left")
         for heading in ("name", "what it is", "weights"):

@@ -51,6 +51,11 @@ class MethodCard:
     levels: str = "all levels of the backbone"
     trained: str = "nothing"
 
+    @property
+    def inside(self) -> str:
+        """What it works on and what of it was trained, in two short sentences for users."""
+        return f"Features: {self.levels}. Trained for it: {self.trained}."
+
 
 @dataclass(frozen=True)
 class BackboneCard:

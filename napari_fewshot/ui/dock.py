@@ -206,7 +206,7 @@ class _Parts:
 
 def _options() -> dict[str, list[Option]]:
     """Methods, backbones and devices, as they are registered; imports no torch."""
-    methods = [Option(card.name, card.title, card.summary) for card in list_segmenters()]
+    methods = [Option(card.name, card.title, f"{card.summary}\n{card.inside}") for card in list_segmenters()]
     backbones = [Option(card.name, card.name, card.summary, licence_notice(card.name)) for card in list_backbones()]
     best = Option("auto", "auto", "The best that needs no download.")
     other = Option(TIMM_PREFIX, "another model of timm ...", "Any network of the timm library, by its name.")
