@@ -8,6 +8,8 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from napari_fewshot.models.devices import quiet_blas
+
 _ITERATIONS: Final = 200
 
 
@@ -45,7 +47,8 @@ def fit_linear_head(x: Tensor, y: Tensor, weight: Tensor, shrinkage: float) -> T
         return value + 0.5 * shrinkage * float(flat @ flat), gradient
 
     options = {"maxiter": _ITERATIONS, "maxcor": 10, "ftol": 1e-12, "gtol": 1e-7}
-    found = minimize(loss, np.zeros(labels * width), jac=True, method="L-BFGS-B", options=options)
+    with quiet_blas():
+        found = minimize(loss, np.zeros(labels * width), jac=True, method="L-BFGS-B", options=options)
     return torch.from_numpy(found.x).to(x.dtype).to(x.device).view(labels, width)
 
 
