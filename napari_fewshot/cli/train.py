@@ -37,10 +37,10 @@ def train(
     seed: Annotated[int | None, typer.Option(help="By default the recipe's.", min=0)] = None,
     workers: Annotated[int, typer.Option(help="Processes that draw pictures ahead, for each device.", min=0)] = 1,
     install: Annotated[
-        bool, typer.Option("--install", help="Put the weights where the backbone mica:NAME finds them.")
+        bool, typer.Option("--install", help="Put the weights where the backbone mica:NAME, or the method, finds them.")
     ] = False,
 ) -> None:
-    """Train the network behind the backbone 'mica', and write its weights with a card of how they were made.
+    """Train the network behind the backbone 'mica', or the head of a method; write weights and how they were made.
 
     Ctrl+C stops after the step that is being done, and the same command goes on from there.
     """
@@ -77,7 +77,8 @@ def train(
         console.print(f"Card: {course.weights.with_suffix('.json')}", soft_wrap=True)
         if install and engine.is_global_zero:
             where = put_in_place(course.weights)
-            console.print(f"Installed as {where}; use it as the backbone mica:{found.name}", soft_wrap=True)
+            use = found.product.use(found.stages[-1].settings, found.name)
+            console.print(f"Installed as {where}; use it as {use}", soft_wrap=True)
 
 
 def _check_extra() -> None:

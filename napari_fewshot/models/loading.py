@@ -1,7 +1,7 @@
 """From names to a segmenter."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_fewshot.errors import SettingsError
 from napari_fewshot.models.backbones.base import Backbone
@@ -14,6 +14,9 @@ from napari_fewshot.models.methods.base import FewShotMethod
 from napari_fewshot.models.registry import backbone_card, list_segmenters
 from napari_fewshot.models.weights import WeightsSource
 
+if TYPE_CHECKING:
+    from napari_fewshot.models.methods.trained import TrainedMethod
+
 
 def load(method: str, backbone: str, device: str, cache: FeatureCache | None) -> FeatureSegmenter:
     """See `napari_fewshot.models.load_segmenter`."""
@@ -24,6 +27,34 @@ def load(method: str, backbone: str, device: str, cache: FeatureCache | None) ->
         made: Backbone = _factory("backbones", card.home)(card.name)
         head: FewShotMethod = _factory("methods", method_card.home)(made)
     return FeatureSegmenter(FeatureExtractor(made, where, cache), head, f"{method} on {card.name} ({where})")
+
+
+def load_backbone(name: str) -> Backbone:
+    """Make a backbone by name, on the CPU.
+
+    Raises
+    ------
+    SettingsError
+        If there is none of that name.
+    WeightsError
+        If its weights cannot be had.
+    """
+    card = backbone_card(name)
+    made: Backbone = _factory("backbones", card.home)(card.name)
+    return made
+
+
+def trained_method(name: str) -> "type[TrainedMethod[Any, Any]]":
+    """Return the class of a method that has a head to be trained.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such method, or it has nothing to be trained.
+    """
+    with_head = tuple(card for card in list_segmenters() if card.head)
+    kind: type[TrainedMethod[Any, Any]] = _factory("methods", _card(name, with_head, "method with a head").head)
+    return kind
 
 
 def weights_source(backbone: str) -> WeightsSource | None:

@@ -37,6 +37,10 @@ class MethodCard:
         Which features it works on, in words.
     trained
         What was trained for it beside the backbone, and what of the paper is missing for want of training, in words.
+    head
+        ``module:class`` of the `TrainedMethod` with that head, below ``napari_fewshot.models.methods``; "" for none.
+    needs_head
+        Whether the method is nothing without that head, so that it works only on backbones that one was trained for.
     """
 
     name: str
@@ -50,6 +54,8 @@ class MethodCard:
     seconds: float = 0.1
     levels: str = "all levels of the backbone"
     trained: str = "nothing"
+    head: str = ""
+    needs_head: bool = False
 
     @property
     def inside(self) -> str:
@@ -176,15 +182,16 @@ _METHODS: Final = (
     ),
     MethodCard(
         "pfenet",
-        "Prior of the most similar pixel (without its trained head)",
-        "Finds all that is like any pixel of the class you painted; good at where, less at the outline.",
-        "about 0.5 s per megapixel on two CPU cores",
-        "pfenet:make",
+        "Prior guided feature enrichment",
+        "Finds all that is like any pixel of the class you painted, then looks at what is around it at several scales.",
+        "about 2 s per megapixel on two CPU cores",
+        "pfenet_fem:make",
         "Tian et al., TPAMI 2020, arXiv 2008.01449",
         2020,
-        seconds=0.5,
+        seconds=2.0,
         levels=_MATCHING,
-        trained="nothing; the paper's feature enrichment module, which the prior guides, is missing",
+        trained="the feature enrichment module, on mica; elsewhere the prior proposes alone",
+        head="pfenet_fem:GuidedEnrichment",
     ),
     MethodCard(
         "fwb",

@@ -5,16 +5,16 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from napari_fewshot.errors import SettingsError
 from napari_fewshot.io.atomic import make_folder, replacing
-from napari_fewshot.models.backbones.mica import MicaNet
 from napari_fewshot.models.devices import choose_device, is_out_of_memory
 from napari_fewshot.training.curves import draw_curve
 from napari_fewshot.training.export import averaged_net, write_card, write_weights
@@ -116,25 +116,40 @@ class Course:
         if fabric.is_global_zero:
             self._claim()
         fabric.barrier()
-        sources: Sources | None = None
+        sources = cache(partial(self._gather, data))
         for number, stage in enumerate(self.recipe.stages):
             if steps_done(self._folder(number)) < stage.schedule.steps:
-                sources = self._gather(data) if sources is None else sources
                 with _memory_told(number + 1):
-                    yield from self._train(number, stage, sources, fabric, stop)
+                    yield from self._train(number, stage, sources, data, fabric, stop)
             if fabric.is_global_zero:
                 draw_curve(self._folder(number), f"{self.recipe.name}, {stage.kind}")
         if fabric.is_global_zero:
-            write_weights(averaged_net(self._folder(len(self.recipe.stages) - 1) / CHECKPOINT), self.weights)
+            last = len(self.recipe.stages) - 1
+            write_weights(self._result(last), self.weights, self.recipe.product, self.recipe.stages[last].settings)
             write_card(self.recipe, self.weights, data)
 
     def _train(
-        self, number: int, stage: Stage, sources: Sources, fabric: Fabric, stop: Callable[[], bool]
+        self,
+        number: int,
+        stage: Stage,
+        sources: Callable[[], Sources],
+        data: Path | None,
+        fabric: Fabric,
+        stop: Callable[[], bool],
     ) -> Iterator[Progress]:
         torch.manual_seed(self.recipe.seed)
-        begin = partial(averaged_net, self._folder(number - 1) / CHECKPOINT) if number else MicaNet
         before = module_state(self._folder(number - 1)) if number else {}
-        ready = KINDS[stage.kind].prepare(stage.settings, Bench(sources, begin, fabric.device, before))
+        bench = Bench(
+            sources,
+            partial(self._result, number - 1) if number else partial(self.recipe.product.begin, stage.settings),
+            fabric.device,
+            before,
+            self.out.parent,
+            f"{self.recipe.pictures} {_listing(data)}",
+            self.recipe.seed,
+        )
+        with fabric.rank_zero_first():  # what is kept for all is made by one
+            ready = KINDS[stage.kind].prepare(stage.settings, bench)
         folder = self._folder(number)
         reports = train(
             ready.module,
@@ -151,6 +166,11 @@ class Course:
             if report.saved and fabric.is_global_zero:
                 draw_curve(folder, f"{self.recipe.name}, {stage.kind}")
             yield Progress(number + 1, len(self.recipe.stages), stage.kind, report)
+
+    def _result(self, number: int) -> nn.Module:
+        """The network that a stage has made."""
+        fresh = self.recipe.product.begin(self.recipe.stages[number].settings)
+        return averaged_net(self._folder(number) / CHECKPOINT, fresh)
 
     def _folder(self, number: int) -> Path:
         return self.out / f"{number + 1}-{self.recipe.stages[number].kind}"
@@ -186,6 +206,12 @@ class Course:
             )
         with replacing(file, overwrite=True) as stream:
             stream.write(claim.encode())
+
+
+def _listing(data: Path | None) -> list[tuple[str, int, int]]:
+    """Every file below a folder, with its size and when it was changed."""
+    files = sorted(file for file in data.rglob("*") if file.is_file()) if data is not None else []
+    return [(str(f.relative_to(data)), f.stat().st_size, f.stat().st_mtime_ns) for f in files if data is not None]
 
 
 @contextmanager

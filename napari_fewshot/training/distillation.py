@@ -20,6 +20,7 @@ from napari_fewshot.models.backbones.mica import STRIDES, WIDTHS, MicaNet, norma
 from napari_fewshot.models.backbones.scale_space import jets_of
 from napari_fewshot.models.backbones.torchvision_trunks import TRUNKS, TorchvisionTrunk
 from napari_fewshot.training.augmentation import blend_mask, change, crop, draw_look, draw_view
+from napari_fewshot.training.products import MICA
 from napari_fewshot.training.sources import Sources
 from napari_fewshot.training.stages import Bench, Ready, StageKind
 
@@ -157,7 +158,7 @@ def prepare(settings: DistilSettings, bench: Bench) -> Ready:
     net = bench.begin()
     module = Distillation(net, teacher).to(memory_format=torch.channels_last)
     module.take_along(bench.before)
-    return Ready(module, net, DistillationCrops(bench.sources, settings.batch, settings.size))
+    return Ready(module, net, DistillationCrops(bench.sources(), settings.batch, settings.size))
 
 
-KIND: Final = StageKind(DistilSettings, prepare)
+KIND: Final = StageKind(DistilSettings, prepare, MICA)

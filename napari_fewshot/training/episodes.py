@@ -23,6 +23,7 @@ from napari_fewshot.support import BACKGROUND, UNLABELLED
 from napari_fewshot.training.augmentation import change, crop, draw_look, draw_view
 from napari_fewshot.training.distillation import Distillation, DistillationCrops, DistilSettings
 from napari_fewshot.training.pictures import PictureSet
+from napari_fewshot.training.products import MICA
 from napari_fewshot.training.sources import Sources
 from napari_fewshot.training.stages import Bench, Ready, StageKind
 
@@ -111,30 +112,43 @@ class EpisodeDraws:
     def _try(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor] | None:
         """Draw once; None where nothing is to be learnt."""
         drawn = self.sources.draw_set(rng)
-        shots = int(rng.choice(np.arange(1, self.most_shots + 1), p=_falling(self.most_shots)))
-        zoom = float(np.exp(rng.uniform(np.log(0.35), np.log(2))))
-        turn = np.pi if rng.random() < 0.5 else 0.3
-        look = draw_look(rng)
-        images, labels = [], []
-        for number in _different(rng, len(drawn.pictures), shots + self.queries):
-            view = draw_view(rng, (zoom * 0.8, zoom * 1.25), turn)
-            image, known = crop(drawn.pictures[number], view, self.size)
-            images.append(change(image, look, rng))
-            labels.append(known)
-        merged = _merged(torch.stack(labels), drawn, rng)
+        shots = int(rng.choice(np.arange(1, self.most_shots + 1), p=falling(self.most_shots)))
+        images, labels = related_crops(drawn, shots + self.queries, self.size, rng)
+        merged = _merged(labels, drawn, rng)
         if rng.random() < 0.35:
-            merged[:shots] = _patches(merged[:shots], rng)
-        kept = [value for value in _values(merged) if _asked_for(merged, value, shots)]
+            merged[:shots] = patches(merged[:shots], rng)
+        kept = [value for value in class_values(merged) if _asked_for(merged, value, shots)]
         if len(kept) < 2:
             return None
         order = torch.full((256,), UNLABELLED)
         for new, value in enumerate(kept):
             order[value] = new
-        images_ = torch.stack(images).contiguous(memory_format=torch.channels_last)
-        return images_, order[merged], torch.tensor(shots)
+        return images, order[merged], torch.tensor(shots)
 
 
-def _falling(most: int) -> np.ndarray:
+def related_crops(drawn: PictureSet, number: int, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Draw crops of one kind of picture, at about one magnification, with one look.
+
+    Returns
+    -------
+    images : Tensor
+        (number, 3, size, size) in about [0, 1].
+    labels : Tensor
+        (number, size, size) int64, 255 where nothing is known.
+    """
+    zoom = float(np.exp(rng.uniform(np.log(0.35), np.log(2))))
+    turn = np.pi if rng.random() < 0.5 else 0.3
+    look = draw_look(rng)
+    images, labels = [], []
+    for which in _different(rng, len(drawn.pictures), number):
+        view = draw_view(rng, (zoom * 0.8, zoom * 1.25), turn)
+        image, known = crop(drawn.pictures[which], view, size)
+        images.append(change(image, look, rng))
+        labels.append(known)
+    return torch.stack(images).contiguous(memory_format=torch.channels_last), torch.stack(labels)
+
+
+def falling(most: int) -> np.ndarray:
     """Few shots more often than many."""
     weights = 1 / np.arange(1, most + 1)
     return np.asarray(weights / weights.sum())
@@ -146,7 +160,8 @@ def _different(rng: np.random.Generator, there: int, wanted: int) -> list[int]:
     return [int(n) for n in np.concatenate(rounds)[:wanted]]
 
 
-def _values(labels: Tensor) -> list[int]:
+def class_values(labels: Tensor) -> list[int]:
+    """Values of labels, ascending, without what is not labelled."""
     return [int(v) for v in labels.unique() if v != UNLABELLED]
 
 
@@ -159,13 +174,13 @@ def _merged(labels: Tensor, drawn: PictureSet, rng: np.random.Generator) -> Tens
     return labels
 
 
-def _patches(labels: Tensor, rng: np.random.Generator) -> Tensor:
+def patches(labels: Tensor, rng: np.random.Generator) -> Tensor:
     """Keep labels on a few discs only, as somebody leaves who paints a little of everything."""
     seen = torch.zeros_like(labels, dtype=torch.bool)
     size = labels.shape[-1]
     ys, xs = torch.arange(size)[:, None], torch.arange(size)[None]
     for shot, known in enumerate(labels):
-        for value in _values(known):
+        for value in class_values(known):
             places = (known == value).nonzero()
             for at in rng.integers(len(places), size=int(rng.integers(1, 5))):
                 y, x = places[at].tolist()
@@ -278,7 +293,7 @@ def prepare(settings: EpisodesSettings, bench: Bench) -> Ready:
     distillation = Distillation(net, teacher)
     distillation.take_along(bench.before)
     module = Episodic(distillation, settings.taught, settings.pixels).to(memory_format=torch.channels_last)
-    return Ready(module, net, EpisodeDraws(bench.sources, settings))
+    return Ready(module, net, EpisodeDraws(bench.sources(), settings))
 
 
-KIND: Final = StageKind(EpisodesSettings, prepare)
+KIND: Final = StageKind(EpisodesSettings, prepare, MICA)

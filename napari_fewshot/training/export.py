@@ -11,55 +11,47 @@ from typing import Any
 
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 import napari_fewshot
 from napari_fewshot.errors import WeightsError
 from napari_fewshot.io.atomic import make_folder, replacing
-from napari_fewshot.models.backbones.mica import MEAN, STD, STRIDES, WIDTHS, MicaNet, fused
 from napari_fewshot.models.weights import own_folder
 from napari_fewshot.training.pictures import BUNDLED_CARD, data_cards
+from napari_fewshot.training.products import MICA, Product
 from napari_fewshot.training.recipe import Recipe
 
 _AVERAGED = "module."
 """What names of averaged weights begin with."""
 
 
-def averaged_net(checkpoint: Path) -> MicaNet:
-    """Read the network of a checkpoint: the moving average of its weights.
+def averaged_net(checkpoint: Path, net: nn.Module) -> nn.Module:
+    """Read the moving average of weights from a checkpoint into a network of the same shape, and return that.
 
     Raises
     ------
     WeightsError
-        If the file cannot be read, or holds no such network.
+        If the file cannot be read, or holds another network.
     """
     try:
         average: Mapping[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)["average"]
-        net = MicaNet()
         net.load_state_dict({k.removeprefix(_AVERAGED): v for k, v in average.items() if k.startswith(_AVERAGED)})
     except Exception as error:
-        raise WeightsError(f"{checkpoint} is no checkpoint of a Mica network ({error})") from error
+        raise WeightsError(f"{checkpoint} is no checkpoint of such a network ({error})") from error
     return net
 
 
-def tensors_for_use(net: MicaNet) -> dict[str, Tensor]:
-    """Return what the backbone reads: batch normalisation fused, half precision, as its features are kept.
+def write_weights(net: nn.Module, file: Path, product: Product = MICA, settings: Any = None) -> None:
+    """Write the weights of a network for use; ``settings`` are those of the last stage that trained it.
 
     Raises
     ------
     WeightsError
         If a number is not finite.
     """
-    tensors = {name: tensor.half().contiguous() for name, tensor in fused(net).state_dict().items()}
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-        raise WeightsError("training went astray: weights are not finite; begin anew with a smaller rate")
-    return tensors
-
-
-def write_weights(net: MicaNet, file: Path) -> None:
-    """Write the weights of a network for use."""
+    content = save(product.tensors(net), product.header(settings) or None)
     with replacing(file, overwrite=True) as stream:
-        stream.write(save(tensors_for_use(net)))
+        stream.write(content)
 
 
 # ---------------------------------------------------------------------------- cards
@@ -88,13 +80,7 @@ def card_of(recipe: Recipe, file: Path, data: Path | None) -> dict[str, Any]:
         "name": recipe.name,
         "file": file.name,
         "sha256": hashlib.sha256(content).hexdigest(),
-        "backbone": "mica",
-        "architecture": {
-            "network": "MicaNet, batch normalisation fused, half precision",
-            "parameters": sum(tensor.numel() for tensor in load(content).values()),
-            "levels": {f"stride {s}": f"{width} channels" for s, width in zip(STRIDES, WIDTHS, strict=True)},
-        },
-        "input": {"channels": 3, "mean": [MEAN] * 3, "std": [STD] * 3},
+        **recipe.product.card(recipe.stages[-1].settings, sum(tensor.numel() for tensor in load(content).values())),
         "recipe": {
             "command": f"napari-fewshot train {recipe.name} --seed {recipe.seed}",
             "seed": recipe.seed,
@@ -137,7 +123,7 @@ def _commit() -> str:
 
 # ---------------------------------------------------------------------------- putting them where they are found
 def install(file: Path) -> Path:
-    """Copy weights and their card to the user's own folder, where the backbone ``mica:<name>`` finds them."""
+    """Copy weights and their card to the user's own folder, where backbones and methods find them."""
     folder = make_folder(own_folder())
     for each in (file.with_suffix(".json"), file):
         _copy(each, folder / each.name)

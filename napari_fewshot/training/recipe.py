@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
 
 from napari_fewshot.errors import SettingsError
-from napari_fewshot.training import distillation, episodes
+from napari_fewshot.training import distillation, episodes, heads
 from napari_fewshot.training.loop import Schedule
+from napari_fewshot.training.products import Product
 from napari_fewshot.training.stages import StageKind
 
 KINDS: Final[Mapping[str, StageKind]] = {
     "distil": distillation.KIND,
     "episodes": episodes.KIND,
+    "head": heads.KIND,
 }
 """Kinds of stages that a recipe may have."""
 
@@ -129,6 +131,13 @@ class Recipe:
             raise SettingsError(f"seed is {self.seed}; give 0 or more")
         if not self.stages:
             raise SettingsError("there is no stage; add a table [[stages]] with a kind and a number of steps")
+        if any(KINDS[stage.kind].product is not self.product for stage in self.stages):
+            raise SettingsError("stages make different things, a backbone and a head; write a recipe for each")
+
+    @property
+    def product(self) -> Product:
+        """What comes out."""
+        return KINDS[self.stages[-1].kind].product
 
 
 def list_recipes() -> tuple[str, ...]:

@@ -97,7 +97,7 @@ def test_a_few_steps_bring_the_student_closer(module: Distillation, images: Tens
 
 
 def test_the_teacher_is_no_part_of_what_is_trained_or_kept(teacher: Path) -> None:
-    bench = Bench(flat_sources(), MicaNet, torch.device("cpu"))
+    bench = Bench(flat_sources, MicaNet, torch.device("cpu"))
     ready = prepare(DistilSettings(teacher="mobilenet_v2", batch=2, size=32), bench)
     kept = {name.partition(".")[0] for name in ready.module.state_dict()}
     assert kept == {"net", "predict", "targets", "jets"}
@@ -134,7 +134,7 @@ def test_a_teacher_without_weights_is_told_of(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(weights, "own_folder", lambda: tmp_path)
     monkeypatch.setattr(weights, "torch_folder", lambda: tmp_path)
     monkeypatch.setattr(weights, "download", lambda *_: (_ for _ in ()).throw(OSError("no network")))
-    bench = Bench(flat_sources(), MicaNet, torch.device("cpu"))
+    bench = Bench(flat_sources, MicaNet, torch.device("cpu"))
     with pytest.raises(WeightsError, match=r"weights of resnet18 are not on this computer .*no network"):
         prepare(DistilSettings(), bench)
 

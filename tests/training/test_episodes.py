@@ -90,7 +90,7 @@ def test_the_closed_form_is_the_weighted_least_squares_solution() -> None:
 def module(teacher: Path, sources: Sources) -> Episodic:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = prepare(SMALL, Bench(sources, MicaNet, torch.device("cpu"))).module
+        made = prepare(SMALL, Bench(lambda: sources, MicaNet, torch.device("cpu"))).module
     assert isinstance(made, Episodic)
     return made.train()
 

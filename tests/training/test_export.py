@@ -14,7 +14,8 @@ from napari_fewshot.models.backbones.mica import Mica, MicaNet, fused, normalise
 from napari_fewshot.models.backbones.probing import typical_picture
 from napari_fewshot.models.weights import verify_shipped
 from napari_fewshot.training import export
-from napari_fewshot.training.export import averaged_net, card_of, install, ship, tensors_for_use, write_weights
+from napari_fewshot.training.export import averaged_net, card_of, install, ship, write_weights
+from napari_fewshot.training.products import tensors_for_use
 from napari_fewshot.training.recipe import PictureSettings, Recipe, find_recipe, read_recipe
 
 CARD_FIELDS = {
@@ -83,11 +84,11 @@ def test_the_average_is_what_is_taken_from_a_checkpoint(net: MicaNet, tmp_path: 
     average = {f"module.{name}": value for name, value in net.state_dict().items()}
     state = {"step": 3, "module": {}, "average": {**average, "n_averaged": torch.tensor(3)}, "optimiser": {}}
     torch.save(state, tmp_path / "checkpoint.pt")
-    for name, value in averaged_net(tmp_path / "checkpoint.pt").state_dict().items():
+    for name, value in averaged_net(tmp_path / "checkpoint.pt", MicaNet()).state_dict().items():
         assert torch.equal(value, net.state_dict()[name])
     torch.save({"average": {"module.x": torch.ones(1)}}, tmp_path / "other.pt")
-    with pytest.raises(WeightsError, match=r"other\.pt is no checkpoint of a Mica network"):
-        averaged_net(tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match=r"other\.pt is no checkpoint of such a network"):
+        averaged_net(tmp_path / "other.pt", MicaNet())
 
 
 # ---------------------------------------------------------------------------- cards

@@ -49,10 +49,13 @@ def prior_map(cells: Tensor, banks: Sequence[Tensor], seen: tuple[int, int]) -> 
     Tensor
         (h, w) in [0, 1] where seen; 0 everywhere without any pixel of the class.
     """
-    stretched = []
-    for bank in banks:
-        # Cells of the support outside of the mask are zero vectors (eq. 1), of cosine 0 with everything.
-        best = nearest_cosine(cells, bank).clamp_min(0)
-        lowest, highest = best[: seen[0], : seen[1]].aminmax()
-        stretched.append((best - lowest) / (highest - lowest + _EPSILON))  # eq. 5
-    return torch.stack(stretched).mean(0)
+    return stretched(torch.stack([nearest_cosine(cells, bank) for bank in banks]), seen)
+
+
+def stretched(cosines: Tensor, seen: tuple[int, int]) -> Tensor:
+    """Make the prior mask (h, w) of the largest cosines with each shot (K, h, w); see `prior_map`."""
+    # Cells of the support outside of the mask are zero vectors (eq. 1), of cosine 0 with everything.
+    best = cosines.clamp_min(0)
+    shown = best[:, : seen[0], : seen[1]].flatten(1)
+    lowest, highest = (v[:, None, None] for v in (shown.amin(1), shown.amax(1)))
+    return ((best - lowest) / (highest - lowest + _EPSILON)).mean(0)  # eq. 5

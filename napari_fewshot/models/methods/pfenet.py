@@ -1,9 +1,9 @@
-"""PFENet: prior guided feature enrichment (Tian et al., TPAMI 2020, arXiv 2008.01449), its half without training.
+"""PFENet: prior guided feature enrichment (Tian et al., TPAMI 2020, arXiv 2008.01449).
 
-The *prior* tells for every pixel of the query how similar it is to the most similar pixel of the class. In the paper it
-is stretched to [0, 1] on each query and guides the *feature enrichment module*, which is trained and missing here. What
-proposes instead is the prior before stretching, cut where that fits the shots best: stretched, it would find something
-on every image.
+The *prior* tells for every pixel of the query how similar it is to the most similar pixel of the class, stretched to
+[0, 1] on each query. It guides the *feature enrichment module*, which is trained (`pfenet_fem`). On backbones for which
+nobody trained it, the prior before stretching proposes, cut where that fits the shots best: stretched, it would find
+something on every image.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
+from napari_fewshot.models.backbones.base import FeaturePyramid, Level
 from napari_fewshot.models.blocks.calibration import IN_SAMPLE, Calibration, calibrate
 from napari_fewshot.models.blocks.labelled_pixels import (
     OneAgainstRest,
@@ -87,9 +87,10 @@ class PFENet(AdditiveMethod[ShotPixels, tuple[Seen, ...]]):
     def combine(self, summaries: Sequence[ShotPixels], class_ids: tuple[int, ...]) -> tuple[Seen, ...]:
         """Fill the banks of every class."""
         shots = bounded(summaries, len(with_background(class_ids)), _PIXELS_PER_LABEL)
-        return tuple(self._seen(shots, class_id) for class_id in class_ids)
+        return tuple(self.seen(shots, class_id) for class_id in class_ids)
 
-    def _seen(self, shots: Sequence[ShotPixels], class_id: int) -> Seen:
+    def seen(self, shots: Sequence[ShotPixels], class_id: int) -> Seen:
+        """Make what is known of one class."""
         relevance = feature_relevance(foreground_minus_background(shots, class_id)) if self.relevance else None
         view = one_against_rest(shots, class_id)
         x = unit(weighted(view.features.T, relevance).T)
@@ -152,11 +153,3 @@ def _cosine_with_far(bank: Tensor, at: Tensor, far: float) -> Tensor:
             near[torch.arange(len(some), device=some.device), some] = True
         best.append((bank[some] @ bank.T).masked_fill_(near, -1).amax(1))
     return torch.cat(best)
-
-
-def make(backbone: Backbone) -> PFENet:
-    """Compare on the levels that the backbone recommends.
-
-    The paper takes the last block of a network only, which is even more abstract than what backbones here end with.
-    """
-    return PFENet(MatchingLevels(backbone.matching_strides))
