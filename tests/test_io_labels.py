@@ -16,7 +16,9 @@ import pytest
 import tifffile
 
 from napari_fewshot.errors import ExportError
-from napari_fewshot.io.labels import default_name, default_names, write_labels_tiff, write_layer, write_layers
+from napari_fewshot.io.labels import write_labels_tiff
+from napari_fewshot.io.layers import write_layer, write_layers
+from napari_fewshot.io.names import default_name, default_names
 
 
 def labels_of(shape: tuple[int, ...], top: int = 3, dtype: str = "int64") -> np.ndarray:

@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,6 +56,86 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Itera
             raise
     except OSError as error:
         raise ExportError(f"'{target.name}' was not written: {_reason(error, target)}") from error
+
+
+@contextmanager
+def filling(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Fill a folder whose files appear together at the end, or not at all.
+
+    They are written into a hidden folder beside it. Where ``path`` is new, that folder is renamed in one step; where it
+    is there, each file is moved into it in one step, and what else it holds stays.
+
+    Parameters
+    ----------
+    path
+        The folder; missing ones above it are made.
+    overwrite
+        Whether files that are there already may be replaced.
+
+    Yields
+    ------
+    Path
+        An empty folder.
+
+    Raises
+    ------
+    ExportError
+        If a file exists and may not be replaced, or one cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    partial = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if not target.exists():
+            os.rename(partial, target)
+            return
+        files = sorted(file.relative_to(partial) for file in partial.rglob("*") if file.is_file())
+        for file in files:
+            refuse_existing(target / file, overwrite=overwrite)
+        for file in files:
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(partial / file, target / file)
+    except OSError as error:
+        raise ExportError(f"'{target.name}' was not written: {_reason(error, target)}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def replacing_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Fill a folder that takes the place of another as a whole: for folders that one program writes, as those of zarr.
+
+    The old one is set aside, the new one renamed, and only then is the old one removed.
+
+    Raises
+    ------
+    ExportError
+        If the folder exists and may not be replaced, or it cannot be written; the old one is there then.
+    """
+    target = Path(os.path.realpath(path))
+    partial, retired = (
+        target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.{w}") for w in ("partial", "old")
+    )
+    if target.exists() and not overwrite:
+        raise ExportError(f"'{path}' exists already; choose another name, or allow it to be overwritten")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if target.exists():
+            os.rename(target, retired)
+        try:
+            os.rename(partial, target)
+        except OSError:
+            if retired.exists():
+                os.rename(retired, target)
+            raise
+    except OSError as error:
+        raise ExportError(f"'{target.name}' was not written: {_reason(error, target)}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(retired, ignore_errors=True)
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

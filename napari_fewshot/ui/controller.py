@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from napari_fewshot.errors import ExportError, FewShotError, ImageError, MaskError, SupportError
 from napari_fewshot.frames import Frame, FrameKey, Labels, frame_name
-from napari_fewshot.io.labels import default_names
+from napari_fewshot.io.names import default_names
 from napari_fewshot.propagation import FrameFailure, PropagationSettings
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import SegmenterSettings

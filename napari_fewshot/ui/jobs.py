@@ -9,6 +9,7 @@ from pathlib import Path
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.frames import Frame, FrameKey
 from napari_fewshot.io.labels import write_labels_tiff
+from napari_fewshot.io.units import axes_letters
 from napari_fewshot.propagation import FrameFailure
 from napari_fewshot.segmenter import FewShotSegmenter, Prepares, SegmenterSettings
 from napari_fewshot.session import Run
@@ -202,7 +203,7 @@ def export_job(stacks: Sequence[tuple[Path, ExportStack]], overwrite: bool, aske
                     stack.labels,
                     spacing=stack.spacing,
                     unit=stack.units,
-                    axes=axes_letters(stack.axis_labels),
+                    axes=axes_letters(stack.axis_labels, len(stack.axis_labels)),
                     overwrite=overwrite,
                 )
             )
@@ -211,14 +212,3 @@ def export_job(stacks: Sequence[tuple[Path, ExportStack]], overwrite: bool, aske
         return
     yield Finished()
 
-
-def axes_letters(axis_labels: Sequence[str]) -> str | None:
-    """Turn axis labels into the letters of a TIFF file, or None where they are not clear.
-
-    >>> axes_letters(("time", "y", "x")), axes_letters(("-3", "-2", "-1"))
-    ('TYX', None)
-    """
-    known = {"t": "T", "time": "T", "z": "Z", "depth": "Z", "y": "Y", "x": "X", "c": "C", "channel": "C"}
-    letters = "".join(known.get(label.strip().lower(), "?") for label in axis_labels)
-    clear = letters.endswith("YX") and "?" not in letters and len(set(letters)) == len(letters)
-    return letters if clear else None

@@ -12,7 +12,7 @@ import tifffile
 from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_fewshot.io.labels import write_layer
+from napari_fewshot.io.layers import write_layer
 from napari_fewshot.session import FrameState
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND
 from tests.fakes import BrightnessSegmenter
