@@ -53,6 +53,7 @@ weights: $(VENV)/.ready-dev  ## train the shipped weights anew (DATA=folder of d
 	@$(BIN)/napari-fewshot train mica-v1 $(if $(DATA),--data $(DATA)) --out build/weights/mica-v1
 	@$(BIN)/python tools/ship_weights.py build/weights/mica-v1/mica-v1.safetensors
 	@$(BIN)/python -m tests.golden.pins
+	@$(BIN)/python -m tests.golden.answers
 
 .PHONY: libraries
 libraries:
