@@ -26,7 +26,7 @@ from napari_fewshot.frames import Frame, FrameKey, Labels, frame_name
 from napari_fewshot.propagation import FrameFailure, PropagationSettings, RunProgress, keep_human, propagate
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import FewShotSegmenter, SegmenterSettings
-from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet
+from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet, Tag
 
 _UNDO_DEPTH = 100
 
@@ -261,18 +261,21 @@ class Session:
 
     # ------------------------------------------------------------------ teaching
     def set_classes(self, classes: Iterable[LabelClass]) -> None:
-        """Name the classes; a class that is painted somewhere cannot be left out. Undo keeps the names.
+        """Name the classes; a class that is painted or tagged somewhere cannot be left out. Undo keeps the names.
 
         Raises
         ------
         MaskError
-            If a painted class is missing.
+            If a painted or tagged class is missing.
         """
         classes = tuple(classes)
         missing = set(self.support.class_ids) - {c.id for c in classes}
         if missing:
             names = ", ".join(f"'{c.name}'" for c in self.classes if c.id in missing)
             raise MaskError(f"{names} is painted on a taught image; erase it there and teach that image again first")
+        tagged = [tag for tag in self.support.tags if not {c.id for c in classes}.issuperset(tag.class_ids)]
+        if tagged:
+            raise MaskError(f"'{tagged[0].frame.name}' is said to contain that class; take its tag away first")
         self._state, *self._undo = [
             replace(state, support=state.support.with_classes(classes)) for state in (self._state, *self._undo)
         ]
@@ -301,6 +304,33 @@ class Session:
             rejected=self._state.rejected - {shot.key},
         )
         self.frame_changed.emit(shot.key)
+
+    def tag(self, tag: Tag) -> None:
+        """Take note that a frame contains some classes; an earlier tag of it is replaced.
+
+        It is proposed for as before. Methods whose card says "tags" learn from it, others leave it aside.
+
+        Raises
+        ------
+        SupportError
+            If something was taught on the frame, which says more.
+        """
+        before = self.support.tag(tag.key)
+        if before is not None and before.class_ids == tag.class_ids:
+            return
+        support = self.support.with_tag(tag)
+        self._remember()
+        self._frames.setdefault(tag.key, tag.frame)
+        self._decide(support=support)
+        self.frame_changed.emit(tag.key)
+
+    def untag(self, key: FrameKey) -> None:
+        """No longer take it that this frame contains anything."""
+        if self.support.tag(key) is None:
+            return
+        self._remember()
+        self._decide(support=self.support.without_tag(key))
+        self.frame_changed.emit(key)
 
     def forget(self, key: FrameKey) -> None:
         """No longer learn from what was taught on this frame."""
@@ -478,7 +508,7 @@ class Session:
         self.frame_changed.emit(key)
 
     def undo(self) -> list[FrameKey]:
-        """Take back the last teach, forget, accept or reject, and return the frames that changed by it."""
+        """Take back the last teach, tag, untag, forget, accept or reject, and return the frames that changed by it."""
         if not self._undo:
             return []
         now, before = self._state, self._undo.pop()
@@ -573,6 +603,7 @@ def _differs(key: FrameKey, a: _State, b: _State) -> bool:
 
     return (
         shot(a) is not shot(b)
+        or a.support.tag(key) is not b.support.tag(key)
         or a.proposals.get(key) is not b.proposals.get(key)
         or a.accepted.get(key) is not b.accepted.get(key)
         or (key in a.rejected) is not (key in b.rejected)

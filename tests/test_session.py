@@ -10,6 +10,7 @@ from napari_fewshot.frames import FrameKey
 from napari_fewshot.propagation import FrameFailure
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import FrameState
+from napari_fewshot.support import Tag
 from tests.fakes import BrightnessSegmenter, proposal
 
 SIZE = 16
@@ -598,3 +599,66 @@ def test_undo_reaches_a_hundred_steps_back(session: Session) -> None:
         session.undo()
         steps += 1
     assert steps == 100
+
+
+# ---------------------------------------------------------------- tags
+def tag(session: Session, number: int, *class_ids: int) -> Tag:
+    return Tag(session.frame(z(number)), class_ids)
+
+
+def test_a_tag_is_kept_handed_to_runs_and_changes_no_state(session: Session, segmenter: BrightnessSegmenter) -> None:
+    session.tag(tag(session, 2, 1))
+    assert session.state(z(2)) is FrameState.UNTOUCHED
+    keys = {p.key for p in session.propose()}
+    assert z(2) in keys
+    assert [t.key for t in segmenter.learnt[-1].tags] == [z(2)]
+
+
+def test_tagging_again_replaces_and_the_same_tag_is_no_step_of_undo(session: Session) -> None:
+    session.tag(tag(session, 2, 1))
+    session.tag(tag(session, 2, 1, 4))
+    heard = signals(session)
+    session.tag(tag(session, 2, 4, 1))
+    session.untag(z(3))
+    assert heard == []
+    assert session.support.tag(z(2)).class_ids == (1, 4)  # type: ignore[union-attr]
+    assert [c.id for c in session.classes] == [1, 4]
+
+
+def test_tagging_and_untagging_are_told_and_undone(session: Session) -> None:
+    heard = signals(session)
+    session.tag(tag(session, 2, 1))
+    session.untag(z(2))
+    assert heard == ["support", z(2)] * 2
+    assert session.undo() == [z(2)] and session.support.tag(z(2)) is not None
+    assert session.undo() == [z(2)] and session.support.tag(z(2)) is None
+    assert session.support.keys == (z(0),), "what was taught before stays"
+
+
+def test_a_taught_frame_cannot_be_tagged_and_teaching_takes_the_tag(session: Session) -> None:
+    with pytest.raises(SupportError, match="is taught already, which says more"):
+        session.tag(tag(session, 0, 1))
+    session.tag(tag(session, 2, 1))
+    session.teach(taught(session.frame(z(2))))
+    assert not session.support.tags
+    session.undo()
+    assert session.support.tag(z(2)) is not None
+    session.forget(z(0))
+    assert session.support.tag(z(2)) is not None
+
+
+def test_accepting_takes_the_tag_and_undo_brings_it_back(proposed: Session) -> None:
+    proposed.tag(tag(proposed, 2, 1))
+    proposed.accept(z(2))
+    assert not proposed.support.tags
+    proposed.undo()
+    assert proposed.support.tag(z(2)) is not None
+
+
+def test_a_class_that_a_tag_names_cannot_be_left_out(session: Session) -> None:
+    session.tag(tag(session, 2, 5))
+    with pytest.raises(MaskError, match=r"'stack \[2\]' is said to contain that class; take its tag away first"):
+        session.set_classes([LabelClass(1)])
+    session.untag(z(2))
+    session.set_classes([LabelClass(1)])
+    assert [c.id for c in session.classes] == [1]
