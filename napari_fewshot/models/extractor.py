@@ -235,6 +235,11 @@ class ImageFeatures:
         for tile in self._sampled:
             yield self.pyramid(tile)
 
+    @property
+    def glimpse_steps(self) -> int:
+        """How many tiles the backbone sees for these, those for the statistics included."""
+        return self.steps(len(self._sampled))
+
     def compute(self, tile: Tile) -> FeaturePyramid:
         """The same without statistics: to have them at hand later."""
         kept = tile.kept if len(self.tiles) > 1 else None

@@ -15,11 +15,27 @@ from napari_fewshot.models.blocks.quality import Quality, most_probable
 from napari_fewshot.models.canvas import Canvas
 from napari_fewshot.models.devices import is_out_of_memory, moved, with_relief
 from napari_fewshot.models.extractor import FeatureExtractor, ImageFeatures
-from napari_fewshot.models.methods.base import FewShotMethod, LabelledPart, SupportFeatures, Transductive
+from napari_fewshot.models.methods.base import (
+    FewShotMethod,
+    LabelledPart,
+    SupportFeatures,
+    TaggedFeatures,
+    TakesTags,
+    Transductive,
+)
 from napari_fewshot.models.progress import expect, heed, told
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import TileProgress
-from napari_fewshot.support import BACKGROUND, UNLABELLED, Shot, SupportSet
+from napari_fewshot.support import BACKGROUND, UNLABELLED, Shot, SupportSet, Tag
+
+
+@dataclass(frozen=True, eq=False)
+class _Learnt:
+    """What was learnt from shots: a later change of them goes on from there."""
+
+    state: Any
+    channels: Mapping[str, int]
+    """Digest of each different shot -> channels of its image."""
 
 
 class FeatureSegmenter:
@@ -32,7 +48,7 @@ class FeatureSegmenter:
         self.extractor = extractor
         self.method = method
         self.name = name
-        self._last: FeatureConcept | None = None
+        self._last: _Learnt | None = None
 
     @torch.inference_mode()
     def learn(self, support: SupportSet, *, progress: TileProgress | None = None) -> "FeatureConcept":
@@ -59,8 +75,31 @@ class FeatureSegmenter:
             removed = [digest for digest in last.channels if digest not in shots]
             before = moved(last.state, self.extractor.device)
             state = self.method.update(before, added, removed, support.class_ids)
-        self._last = FeatureConcept(support, self.extractor, self.method, state, channels)
-        return self._last
+        self._last = _Learnt(state, channels)
+        refined = self._refined(state, support, next(iter(channels.values())))
+        return FeatureConcept(support, self.extractor, self.method, refined, channels)
+
+    def _refined(self, state: Any, support: SupportSet, channels: int) -> Any:
+        """Let the method learn from tagged images as well, if it can."""
+        tags = support.canonical_tags() if support.tags and isinstance(self.method, TakesTags) else ()
+        if not tags:
+            return state
+        assert isinstance(self.method, TakesTags)
+        return self.method.refine(moved(state, self.extractor.device), [self._tagged(tag, channels) for tag in tags])
+
+    def _tagged(self, tag: Tag, channels: int) -> TaggedFeatures:
+        """Give a tagged image to the method in a form that it understands."""
+        heed()
+        pixels, name = tag.frame.open(), tag.frame.name
+        if pixels.channels != channels:
+            raise ImageError(
+                f"'{name}' has {pixels.channels} channel(s), but the taught images have {channels}; take its tag away"
+            )
+        features = self.extractor.open(pixels, tag.frame.stack)
+        if features.is_constant:
+            raise ImageError(f"all pixels of '{name}' have the same value, so it contains nothing; take its tag away")
+        expect(features.glimpse_steps)
+        return TaggedFeatures(features.glimpses, tag.class_ids, tag.digest)
 
     def _taught(self, shot: Shot) -> tuple[int, SupportFeatures]:
         """Number of channels of a shot's image, and the shot as a method sees it."""

@@ -8,6 +8,8 @@ from typing import Final
 
 from napari_fewshot.errors import SettingsError
 
+_SHOTS: Final = ("dense", "partial", "boxes", "nothing here")
+
 
 @dataclass(frozen=True)
 class MethodCard:
@@ -28,7 +30,8 @@ class MethodCard:
     cost
         What a frame costs, in words.
     accepts
-        Kinds of shot: "dense", "partial", "nothing here".
+        Kinds of shot: "dense", "partial" (strokes), "boxes", "nothing here"; and "tags", images that are only known to
+        show a class, which methods that do not say so leave aside.
     home
         ``module:factory`` below ``napari_fewshot.models.methods``; the factory takes the backbone.
     seconds
@@ -50,7 +53,7 @@ class MethodCard:
     home: str
     paper: str = ""
     year: int = 0
-    accepts: tuple[str, ...] = ("dense", "partial", "nothing here")
+    accepts: tuple[str, ...] = _SHOTS
     seconds: float = 0.1
     levels: str = "all levels of the backbone"
     trained: str = "nothing"
@@ -134,6 +137,18 @@ _METHODS: Final = (
         "panet:make",
         "Wang et al., ICCV 2019, arXiv 1908.06391",
         2019,
+        levels=_MATCHING,
+        trained="nothing; the paper trains the backbone with an alignment loss",
+    ),
+    MethodCard(
+        "fsil",
+        "Image-level labels beside the shots (without training)",
+        "panet that learns as well from images you tagged as containing a class; for few shots and many images.",
+        "about 0.1 s per megapixel on two CPU cores",
+        "fsil:make",
+        "Lei et al., 2020, arXiv 2007.01496",
+        2020,
+        accepts=(*_SHOTS, "tags"),
         levels=_MATCHING,
         trained="nothing; the paper trains the backbone with an alignment loss",
     ),

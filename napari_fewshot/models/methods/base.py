@@ -95,6 +95,56 @@ class Transductive(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class TaggedFeatures:
+    """One image of which it is only known that it shows some classes, as a method sees it.
+
+    Attributes
+    ----------
+    image
+        Goes through the image, or through some tiles that are spread over a large one. A function, so that a method may
+        go through it several times, and features given up by the cache are computed only when needed.
+    class_ids
+        What it shows, ascending; every one of them is painted on some shot.
+    digest
+        Identity of image and classes.
+    """
+
+    image: Callable[[], Iterator[FeaturePyramid]]
+    class_ids: tuple[int, ...]
+    digest: str
+
+    @classmethod
+    def whole(cls, pyramid: FeaturePyramid, class_ids: tuple[int, ...], digest: str) -> "TaggedFeatures":
+        """Make one of an image in one piece."""
+        return cls(lambda: iter([pyramid]), class_ids, digest)
+
+
+@runtime_checkable
+class TakesTags(Protocol):
+    """What a method may offer beside: to learn from images that are only known to show some classes.
+
+    Its card says so: "tags" is among what it accepts.
+    """
+
+    def refine(self, state: Any, tagged: Sequence[TaggedFeatures]) -> Any:
+        """Learn from such images as well.
+
+        Parameters
+        ----------
+        state
+            What was learnt from shots; not changed, and what `FewShotMethod.update` goes on from.
+        tagged
+            At least one, all different, in canonical order.
+
+        Returns
+        -------
+        State
+            For `FewShotMethod.predict`.
+        """
+        ...
+
+
 Summary = TypeVar("Summary")
 Solution = TypeVar("Solution")
 
