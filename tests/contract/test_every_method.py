@@ -231,14 +231,34 @@ def test_an_older_concept_still_answers_as_before(segmenter: FewShotSegmenter) -
     np.testing.assert_array_equal(old.propose(query).probabilities, before.probabilities)
 
 
-def test_many_shots_and_classes_work(segmenter: FewShotSegmenter) -> None:
+@pytest.mark.parametrize(("shots", "classes"), [(50, 1), (2, 20)])
+def test_many_shots_and_many_classes_work(segmenter: FewShotSegmenter, shots: int, classes: int) -> None:
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 255, (48, 48)).astype(np.uint8)
-    labels = np.repeat(np.repeat(np.arange(16).reshape(4, 4), 12, 0), 12, 1) + 5
-    shots = [Shot(Frame(i, np.roll(image, i, 0)), labels) for i in map(str, range(12))]
-    proposal = segmenter.learn(SupportSet(shots)).propose(Frame("q", image))
-    assert proposal.probabilities.shape == (17, 48, 48)
+    image = rng.integers(0, 255, (48, 60)).astype(np.uint8)
+    regions = np.repeat(np.repeat(np.arange(20).reshape(4, 5), 12, 0), 12, 1)
+    labels = regions + 5 if classes == 20 else (regions % 2).astype(np.int32)
+    support = SupportSet([Shot(Frame(f"{i}", np.roll(image, i, 0)), np.roll(labels, i, 0)) for i in range(shots)])
+    assert len(support.class_ids) == classes
+    proposal = segmenter.learn(support).propose(Frame("q", image))
+    assert proposal.probabilities.shape == (1 + classes, 48, 60)
+    assert np.isfinite(proposal.probabilities).all()
     np.testing.assert_allclose(proposal.probabilities.sum(0), 1, atol=1e-5)
+
+
+def test_nothing_of_the_mask_of_a_query_leaks(method: str, backbone: str) -> None:
+    """Neither by an earlier lesson that had it: what is forgotten is forgotten to the last bit."""
+    image, truth = scene(7, classes=2)
+    asked = Frame("q", image)
+    shots = [Shot(Frame(f"shot {seed}", scene(seed, classes=2)[0]), scene(seed, classes=2)[1]) for seed in (1, 2)]
+    found = []
+    for mask in (None, truth, np.where(truth == 0, 1, 0), np.roll(truth, 20, 1)):
+        segmenter = load_segmenter(method, backbone=backbone, device="cpu")
+        if mask is not None:
+            segmenter.learn(SupportSet([*shots, Shot(asked, mask)])).propose(asked)
+        found.append(segmenter.learn(SupportSet(shots)).propose(asked))
+    for proposal in found[1:]:
+        np.testing.assert_array_equal(proposal.probabilities, found[0].probabilities)
+        assert proposal.score == found[0].score
 
 
 def test_a_constant_image_is_proposed_as_empty_and_says_so(segmenter: FewShotSegmenter) -> None:

@@ -17,6 +17,7 @@ from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState
 from napari_fewshot.models.methods.cwt import CWT
 from napari_fewshot.models.methods.fwb import FWB
 from napari_fewshot.models.methods.knn import NearestNeighbours
+from napari_fewshot.models.methods.panet import PANet
 from napari_fewshot.models.methods.pfenet import PFENet
 from napari_fewshot.models.methods.pmm import PMM
 from napari_fewshot.models.methods.repri import RePRI
@@ -39,7 +40,16 @@ from tests.models.toys import (
 
 Method = AdditiveMethod[Any, Any]
 Make = Callable[[MatchingLevels], Method]
-SYSTEMS: list[Make] = [NearestNeighbours, SGOne, PMM, RPMM, PFENet, FWB, RePRI, ASGNet, SCL, ASR, CWT]
+
+
+class OnLevels(PANet):
+    """PANet takes features as they come."""
+
+    def __init__(self, levels: MatchingLevels) -> None:
+        super().__init__(levels.strides)
+
+
+SYSTEMS: list[Make] = [OnLevels, NearestNeighbours, SGOne, PMM, RPMM, PFENet, FWB, RePRI, ASGNet, SCL, ASR, CWT]
 PLAIN = MatchingLevels((4,), standardised=False)
 FINE = MatchingLevels((1,))
 

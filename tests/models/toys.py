@@ -96,14 +96,21 @@ def iou(guess: Tensor, truth: Tensor, value: int = 1) -> float:
     return (hit / ((guess == value) | (truth == value)).sum()).item()
 
 
-def toy_ious(method: FewShotMethod, shots: int = 1, classes: int = 1, strokes: bool = False) -> list[float]:
+def toy_ious(
+    method: FewShotMethod, shots: int = 1, classes: int = 1, strokes: bool = False, dtype: torch.dtype = torch.float64
+) -> list[float]:
     """IoU of each class on a picture that was not taught."""
+
+    def made(seed: int) -> tuple[FeaturePyramid, Tensor]:
+        pyramid, labels = pictures(seed, classes)
+        return FeaturePyramid({level: f.to(dtype) for level, f in pyramid.features.items()}, pyramid.size), labels
+
     support = []
     for seed in range(shots):
-        pyramid, labels = pictures(seed, classes)
+        pyramid, labels = made(seed)
         support.append(whole(pyramid, dots(labels, seed) if strokes else labels, f"{seed}"))
     state = method.fit(support, tuple(range(1, classes + 1)))
-    query, truth = pictures(50, classes)
+    query, truth = made(50)
     guess = method.predict(state, query).argmax(0)
     return [iou(guess, truth, value) for value in range(1, classes + 1)]
 

@@ -48,8 +48,10 @@ class PANet(AdditiveMethod[Prototypes, Tensor]):
         sums: dict[int, Tensor] = {}
         masses: dict[int, Tensor] = {}
         for pyramid, labels in shot.parts():
-            features, level = merge_levels(pyramid, self.strides)
             values = labels_present(labels)
+            if not values:
+                continue
+            features, level = merge_levels(pyramid, self.strides)
             means, mass = masked_pool(features, level, torch.stack([labels == v for v in values]))
             for value, mean, m in zip(values, means, mass, strict=True):
                 sums[value] = sums.get(value, 0) + m * mean
