@@ -17,6 +17,7 @@ from napari_fewshot.models.devices import is_out_of_memory, moved, with_relief
 from napari_fewshot.models.extractor import FeatureExtractor, ImageFeatures
 from napari_fewshot.models.methods.base import (
     FewShotMethod,
+    Judging,
     LabelledPart,
     SupportFeatures,
     TaggedFeatures,
@@ -188,13 +189,19 @@ class FeatureConcept:
         if isinstance(self.method, Transductive):
             state = self.method.adapt(state, features.glimpses())
         values = (BACKGROUND, *self.class_ids)
-        quality = Quality(values)
+        quality, judge = Quality(values), self.method.judge(state) if isinstance(self.method, Judging) else None
         for tile in features.tiles:
-            part = self.method.predict(state, features.pyramid(tile))[:, *tile.inner]  # (1 + C, H, W)
+            pyramid = features.pyramid(tile)
+            part = self.method.predict(state, pyramid)[:, *tile.inner]  # (1 + C, H, W)
             labels, surest = most_probable(part, values)
             quality.add(part, labels, surest)
+            if judge is not None:
+                answered = labels.new_full(tile.size, UNLABELLED)
+                answered[tile.inner] = labels
+                judge.add(pyramid, answered)
             canvas.put(tile, part.cpu().numpy(), labels.cpu().numpy(), surest.cpu().numpy())
-        return self._proposal(key, canvas, quality.value, self.extractor.notice)
+        judged = None if judge is None else judge.value
+        return self._proposal(key, canvas, quality.value if judged is None else judged, self.extractor.notice)
 
     def _proposal(self, key: FrameKey, canvas: Canvas, score: float, note: str) -> Proposal:
         labels, probabilities, confidence = canvas.labels, canvas.probabilities, canvas.confidence

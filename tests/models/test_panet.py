@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from napari_fewshot import Frame, Shot, SupportSet, load_segmenter
 from napari_fewshot.models.backbones.base import FeaturePyramid, Level
+from napari_fewshot.models.blocks.quality import Quality, most_probable
+from napari_fewshot.models.feature_segmenter import FeatureSegmenter
 from napari_fewshot.models.methods.base import SupportFeatures
-from napari_fewshot.models.methods.panet import PANet
+from napari_fewshot.models.methods.panet import CyclicPANet, PANet
 
 LEVEL = Level(4)
 METHOD = PANet((4,))
@@ -106,3 +110,60 @@ def test_separable_clusters_are_told_apart() -> None:
     state = METHOD.fit([SupportFeatures.whole(support, labels, "a")], (1,))
     guess = METHOD.predict(state, query).argmax(0)
     assert ((guess == 1) & (labels == 1)).sum() / ((guess == 1) | (labels == 1)).sum() > 0.95
+
+
+CYCLIC = CyclicPANet((4,))
+
+
+def test_with_the_way_back_it_answers_the_same() -> None:
+    shots = [shot(1, blocks(0, 1, 2)), shot(2, blocks(0, 2, 255))]
+    answers = [method.predict(method.fit(shots, (1, 2)), features(9)) for method in (METHOD, CYCLIC)]
+    torch.testing.assert_close(*answers)
+
+
+def test_a_proposal_is_judged_by_how_well_it_finds_the_shots_again() -> None:
+    """By loops over the pixels of the shot, from averages over those of the proposal."""
+    painted, found = blocks(0, 1), blocks(1, 0, 0)
+    judge = CYCLIC.judge(CYCLIC.fit([shot(1, painted)], (1,)))
+    judge.add(features(9), found)
+    up = torch.nn.functional.interpolate
+    there, back = (up(f.features[LEVEL][None], (32, 40), mode="bilinear")[0] for f in (features(9), features(1)))
+    background, own = (there[:, found == value].mean(1) for value in (0, 1))
+    hit = union = 0
+    for y in range(32):
+        for x in range(40):
+            f, truth = back[:, y, x], bool(painted[y, x])
+            guess = bool(f @ own / own.norm() > f @ background / background.norm())
+            hit, union = hit + (guess and truth), union + (guess or truth)
+    assert judge.value == pytest.approx(hit / union, abs=1e-9)
+
+
+def test_where_nothing_was_found_the_way_back_says_nothing() -> None:
+    judge = CYCLIC.judge(CYCLIC.fit([shot(1, blocks(0, 1))], (1,)))
+    judge.add(features(9), blocks(0))
+    assert judge.value is None
+
+
+def test_the_score_of_a_proposal_is_that_of_its_judge_or_the_usual_one() -> None:
+    image = np.random.default_rng(0).integers(0, 60, (64, 64)).astype(np.uint8)
+    image[16:40, 16:40] += 150
+    labels = (image > 100).astype(np.int32)
+    plain = load_segmenter("panet", device="cpu")
+    assert isinstance(plain, FeatureSegmenter)
+    strides = plain.method.strides  # type: ignore[attr-defined]
+    cyclic = FeatureSegmenter(plain.extractor, CyclicPANet(strides), "panet")
+    support = SupportSet([Shot(Frame("a", image), labels)])
+    usual, judged = (s.learn(support).propose(Frame("q", image[::-1].copy())) for s in (plain, cyclic))
+    np.testing.assert_allclose(judged.probabilities, usual.probabilities, atol=1e-5)
+    p = torch.from_numpy(np.array(usual.probabilities))
+    quality = Quality((0, 1))
+    quality.add(p, *most_probable(p, (0, 1)))
+    assert usual.score == pytest.approx(quality.value)
+    concept = cyclic.learn(support)
+    opened = plain.extractor.open(Frame("q", image[::-1].copy()).open(), None)
+    judge = cyclic.method.judge(concept.state)  # type: ignore[attr-defined]
+    for tile in opened.tiles:
+        own = torch.full(tile.size, 255)
+        own[tile.inner] = torch.from_numpy(np.array(judged.labels[tile.core])).long()
+        judge.add(opened.pyramid(tile), own)
+    assert judged.score == pytest.approx(judge.value) and judged.score != usual.score

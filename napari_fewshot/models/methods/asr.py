@@ -165,7 +165,8 @@ def kept(places: Tensor, weights: Tensor) -> Tensor:
     The length itself says how strong the contrast of a place is, which is different from image to image.
     """
     projection: Tensor = torch.tensordot(F.normalize(weights, dim=0), places, 1)
-    return projection / places.norm(dim=0).clamp_min(1e-6)
+    length: Tensor = places.norm(dim=0)
+    return projection / length.clamp_min(1e-6)
 
 
 def _mean_over_shots(x: Tensor, weight: Tensor, shot: Tensor) -> Tensor:

@@ -95,6 +95,28 @@ class Transductive(Protocol):
         ...
 
 
+class Judge(Protocol):
+    """Finds out how good one proposal is, part by part of its image."""
+
+    def add(self, query: FeaturePyramid, labels: Tensor) -> None:
+        """Take in a tile: its features, and what was proposed for it (H, W); 255 where other tiles answer."""
+        ...
+
+    @property
+    def value(self) -> float | None:
+        """The IoU to expect, in [0, 1]; None where the method has nothing to say."""
+        ...
+
+
+@runtime_checkable
+class Judging(Protocol):
+    """What a method may offer beside: a sign of its own of how good a proposal is, in place of `Quality`."""
+
+    def judge(self, state: Any) -> Judge:
+        """Begin to judge one proposal that was made with a state."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class TaggedFeatures:
     """One image of which it is only known that it shows some classes, as a method sees it.
