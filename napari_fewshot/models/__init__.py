@@ -46,7 +46,7 @@ def load_segmenter(
     device
         "auto" (cuda, else mps, else cpu), or what torch knows, such as "cuda:1".
     cache
-        Where features are kept; by default up to 0.75 GiB of memory of its own.
+        Where features are kept; by default up to 0.6 GiB of memory of its own.
 
     Raises
     ------

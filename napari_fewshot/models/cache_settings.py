@@ -29,7 +29,7 @@ class CacheSettings:
         If a limit is negative or not a number.
     """
 
-    memory_gib: Annotated[float, "Memory for features, in GiB; 0 = off."] = 0.75
+    memory_gib: Annotated[float, "Memory for features, in GiB; 0 = off."] = 0.6
     disk_gib: Annotated[float, "Disk space for features, in GiB, so that they are there tomorrow; 0 = off."] = 10.0
     folder: Annotated[Path | None, "Where they lie on the disk; none = the usual place for such files."] = None
 

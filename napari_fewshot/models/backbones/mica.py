@@ -92,10 +92,11 @@ class MicaNet(nn.Module):
             x = stage(F.relu_(enter(x)))
             encoded.append(x)
         levels = []
-        for i in reversed(range(len(encoded))):
+        encoded.pop()  # is `x`
+        for i in reversed(range(len(self.out))):
             if i < len(self.lateral):
                 context = F.interpolate(self.back[i](x), scale_factor=2, mode="bilinear", align_corners=False)
-                x = F.relu_(self.lateral[i](encoded[i]).add_(context))
+                x = F.relu_(context.add_(self.lateral[i](encoded.pop())))  # each is let go as soon as it was used
             levels.append(self.out[i](x))
         return [finest, *reversed(levels)]
 
