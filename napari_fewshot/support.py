@@ -358,5 +358,5 @@ def _complete(named: tuple[LabelClass, ...], shots: tuple[Shot, ...], tags: tupl
     by_id = {c.id: c for c in named}
     if len(by_id) != len(named):
         raise MaskError("two classes share an id; give each its own")
-    spoken_of = {i for one in (*shots, *tags) for i in one.class_ids}
+    spoken_of = {i for shot in shots for i in shot.class_ids} | {i for tag in tags for i in tag.class_ids}
     return tuple(by_id.get(i) or LabelClass(i) for i in sorted(by_id.keys() | spoken_of))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_fewshot.boxes import Box, box_labels
 from napari_fewshot.errors import FewShotError, ImageError, SettingsError
 from napari_fewshot.frames import Frame
 from napari_fewshot.models.cache_settings import CacheSettings, CacheUsage
@@ -96,6 +97,9 @@ class FakeLayers:
         self.at: Any = next(((uid, 0) for uid in stacks), None)
         self.trouble = ""
         self.brush: tuple[Any, int, bool] | None = None
+        self.drawn: dict[Any, list[Box]] = {}
+        self.drawing: tuple[Any, int] | None = None
+        self.kept_boxes: list[Any] = []
         self.classes: Sequence[LabelClass] = ()
 
     def images(self) -> list[ImageChoice]:
@@ -153,6 +157,18 @@ class FakeLayers:
 
     def paints_anywhere(self, value: int) -> str:
         return next((f"{uid} labels" for uid, stack in self.label_stacks.items() if (stack == value).any()), "")
+
+    def draw_boxes(self, key: Any, class_id: int) -> None:
+        self.drawing = (key, class_id)
+
+    def is_drawing_boxes(self, key: Any) -> bool:
+        return self.drawing is not None and self.drawing[0] == key
+
+    def boxes(self, key: Any, class_id: int) -> list[Box]:
+        return [replace(box, class_id=class_id) if box.class_id == 254 else box for box in self.drawn.get(key, [])]
+
+    def keep_boxes(self, key: Any, class_id: int) -> None:
+        self.kept_boxes.append((key, class_id))
 
     def restore_painted(self, key: Any, labels: np.ndarray) -> None:
         self.label_stacks[key[0]][key[1]] = labels
@@ -1215,3 +1231,164 @@ def test_after_teaching_a_few_strokes_the_same_slice_comes_first(dock: Dock) -> 
     for _ in range(3):
         dock.runner.step()
     assert _fresh(dock) == [("b", 0)]
+
+
+# ---------------------------------------------------------------- boxes
+AROUND = Box(4, 4, 14, 14)
+
+
+def boxed_dock() -> Dock:
+    dock = Dock(a=np.stack([picture(level) for level in range(3)]))
+    dock.layers.drawn["a", 0] = [AROUND]
+    return dock
+
+
+def test_boxes_of_the_selected_class_are_drawn_until_the_brush_is_taken() -> None:
+    dock = Dock(a=np.stack([picture(0)]))
+    dock.controller.add_class()
+    dock.controller.select_brush(1)
+    dock.controller.draw_boxes()
+    assert dock.layers.drawing == (("a", 0), 1)
+    dock.controller.select_brush(2)
+    assert dock.layers.drawing == (("a", 0), 2) and dock.layers.brush == (("a", 0), 1, False)
+    dock.controller.select_brush(PAINTED_BACKGROUND)
+    assert dock.layers.brush == (("a", 0), PAINTED_BACKGROUND, False)
+    dock.controller.draw_boxes()
+    assert dock.state.error == "Background needs no boxes; select a class in the list of classes first"
+
+
+def test_boxes_are_taught_and_lead_to_proposals() -> None:
+    dock = boxed_dock()
+    dock.controller.edited()
+    assert dock.state.slice_line == "a [0]: painted, not taught yet"
+    dock.controller.teach()
+    (shot,) = dock.session.support
+    np.testing.assert_array_equal(shot.labels, box_labels(SIZE, [AROUND]))
+    assert dock.layers.kept_boxes == [(("a", 0), 1)]
+    dock.controller.propose()
+    dock.runner.finish()
+    np.testing.assert_array_equal(dock.layers.proposed(("a", 2)), truth(2))
+
+
+def test_boxes_of_which_no_class_is_known_get_the_selected_one() -> None:
+    dock = boxed_dock()
+    dock.layers.drawn["a", 0] = [replace(AROUND, class_id=254)]
+    dock.controller.add_class()
+    dock.controller.teach()
+    assert dock.session.support.class_ids == (2,)
+
+
+@pytest.mark.parametrize(
+    ("meaning", "brushes_background", "all_boxed"),
+    [("automatic", False, True), ("automatic", True, False), ("background", True, True), ("unknown", False, False)],
+)
+def test_what_lies_outside_of_boxes_is_what_unpainted_pixels_are(
+    meaning: Any, brushes_background: bool, all_boxed: bool
+) -> None:
+    painted = np.zeros(SIZE, np.uint8)
+    painted[0, :5] = PAINTED_BACKGROUND if brushes_background else 0
+    expected = box_labels(SIZE, [AROUND], all_boxed=all_boxed)
+    if brushes_background:
+        expected[0, :5] = 0
+    np.testing.assert_array_equal(shot_labels(painted, meaning, [AROUND]), expected)
+
+
+def test_what_is_painted_stands_over_boxes() -> None:
+    painted = np.zeros(SIZE, np.uint8)
+    painted[5, 5:9], painted[8, 5:9] = 3, PAINTED_BACKGROUND
+    labels = shot_labels(painted, "background", [AROUND])
+    assert (labels[5, 5:9] == 3).all() and (labels[8, 5:9] == 0).all()
+    assert labels[9, 9] == 1
+
+
+def test_a_slice_with_boxes_is_not_taught_as_empty() -> None:
+    dock = boxed_dock()
+    dock.controller.nothing_here()
+    assert dock.state.error.startswith("There are boxes on 'a [0]'; delete them first, or teach them with")
+    assert not dock.session.support.shots
+
+
+# ---------------------------------------------------------------- what slices contain
+def tagged_dock() -> Dock:
+    dock = Dock(a=np.stack([picture(level) for level in range(4)]), b=np.stack([picture(0)]))
+    dock.teach_first()
+    dock.show(("a", 2))
+    dock.controller.say_contains(1, True)
+    return dock
+
+
+def test_a_slice_is_said_to_contain_a_class_and_the_list_and_menu_show_it() -> None:
+    dock = tagged_dock()
+    assert dock.session.support.tag(("a", 2)).class_ids == (1,)  # type: ignore[union-attr]
+    assert dock.state.can_tag and dock.state.contained == {1}
+    assert [image.contains for image in dock.state.images] == ["contains cell on 1 slice", ""]
+    dock.show(("a", 3))
+    assert dock.state.contained == frozenset()
+    dock.controller.say_contains(1, True)
+    assert dock.state.images[0].contains == "contains cell on 2 slices"
+    dock.controller.say_contains(1, False)
+    dock.controller.undo()
+    assert dock.state.contained == {1}
+    dock.controller.undo()
+    dock.controller.undo()
+    assert not dock.session.support.tags and dock.state.images[0].contains == ""
+
+
+def test_several_classes_can_be_on_a_slice() -> None:
+    dock = tagged_dock()
+    dock.controller.add_class()
+    dock.controller.say_contains(2, True)
+    assert dock.state.contained == {1, 2}
+    dock.controller.say_contains(1, False)
+    assert dock.state.contained == {2}
+    dock.controller.remove_class(2)
+    assert "is said to contain that class; take its tag away first" in dock.state.error
+
+
+def test_a_taught_slice_needs_no_tag() -> None:
+    dock = tagged_dock()
+    dock.show(("a", 0))
+    assert not dock.state.can_tag
+    dock.controller.say_contains(1, True)
+    assert "'a [0]' is taught already" in dock.state.error
+
+
+def test_it_is_told_plainly_whether_the_method_makes_use_of_it() -> None:
+    dock = tagged_dock()
+    assert dock.state.tag_note == (
+        "The method 'auto' makes no use of what slices contain. Choose 'fsil' under Advanced to learn from it."
+    )
+    dock.controller.use_settings(SegmenterSettings(method="fsil"))
+    assert dock.state.tag_note == ""
+    dock.controller.add_class()
+    dock.controller.say_contains(2, True)
+    assert dock.state.tag_note.startswith("'class 2' is painted nowhere yet")
+    dock.controller.undo()
+    dock.controller.undo()
+    assert dock.state.tag_note == ""
+
+
+@pytest.mark.parametrize(("method", "again"), [("fsil", 1), ("auto", 0)])
+def test_proposals_are_made_anew_only_where_the_method_learns_from_it(method: str, again: int) -> None:
+    dock = Dock(a=np.stack([picture(level) for level in range(3)]))
+    dock.session._loaded = (SegmenterSettings(method=method), dock.segmenter)
+    dock.session.settings = SegmenterSettings(method=method)
+    dock.propose_all()
+    before = dock.runner.started
+    dock.show(("a", 2))
+    dock.controller.say_contains(1, True)
+    assert dock.runner.started == before + again
+    dock.runner.finish()
+    dock.controller.undo()
+    assert dock.runner.started == before + 2 * again
+
+
+def test_a_tag_outlives_its_layer_and_goes_with_another_channel_axis() -> None:
+    dock = tagged_dock()
+    image = dock.layers.stacks.pop("a")
+    dock.controller.layers_changed()
+    np.testing.assert_array_equal(dock.session.support.tags[0].frame.read(), picture(2))
+    dock.layers.stacks["a"] = image
+    dock.controller.layers_changed()
+    dock.controller.set_channel_axis("a", None)
+    assert not dock.session.support.tags

@@ -7,6 +7,7 @@ class Action(StrEnum):
     """Something a person can ask for; the value is the name of the controller's method."""
 
     PAINT = "paint"
+    BOX = "draw_boxes"
     TEACH = "teach"
     NOTHING_HERE = "nothing_here"
     PROPOSE = "propose"
@@ -24,6 +25,7 @@ class Action(StrEnum):
 # window wins over both.
 KEYS: dict[Action, str] = {
     Action.PAINT: "Shift+B",
+    Action.BOX: "Shift+D",
     Action.TEACH: "Shift+T",
     Action.NOTHING_HERE: "Shift+H",
     Action.PROPOSE: "Shift+G",
@@ -38,6 +40,7 @@ KEYS: dict[Action, str] = {
 
 TITLES: dict[Action, str] = {
     Action.PAINT: "Paint",
+    Action.BOX: "Draw boxes",
     Action.TEACH: "Teach this slice",
     Action.NOTHING_HERE: "Nothing here",
     Action.PROPOSE: "Propose",
@@ -52,7 +55,9 @@ TITLES: dict[Action, str] = {
 
 HINTS: dict[Action, str] = {
     Action.PAINT: "Take the brush of the selected class, for the labels of this slice or to correct its proposal.",
-    Action.TEACH: "Learn from what you painted on this slice.",
+    Action.BOX: "Draw a box around each thing of the selected class instead of painting it: quicker, and nearly as "
+    "good. Draw one around every thing on the slice, or say below that the rest is unknown.",
+    Action.TEACH: "Learn from what you painted or boxed on this slice.",
     Action.NOTHING_HERE: "Teach that this slice holds none of your classes.",
     Action.PROPOSE: "Propose masks for all slices and images that you have not decided on, the shown one first.",
     Action.CANCEL: "Stop proposing. What is there already stays.",
@@ -61,7 +66,7 @@ HINTS: dict[Action, str] = {
     Action.REJECT: "Throw the proposal of this slice away.",
     Action.NEXT: "Go to the open proposal with the lowest score.",
     Action.ACCEPT_ABOVE: "Accept every open proposal with at least this score. They are not used as examples.",
-    Action.UNDO: "Take back the last teaching, acceptance or rejection. What you painted stays.",
+    Action.UNDO: "Take back the last teaching, tag, acceptance or rejection. What you painted stays.",
     Action.EXPORT: "Write the label layers to TIFF files.",
 }
 

@@ -10,14 +10,16 @@ from typing import Any, Concatenate, Literal, ParamSpec
 import numpy as np
 import numpy.typing as npt
 
+from napari_fewshot.boxes import Box, box_labels
 from napari_fewshot.errors import ExportError, FewShotError, ImageError, MaskError, SupportError
 from napari_fewshot.frames import Frame, FrameKey, Labels, frame_name
 from napari_fewshot.io.names import default_names
+from napari_fewshot.models.registry import list_segmenters
 from napari_fewshot.propagation import FrameFailure, PropagationSettings
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import FrameState, Run, Session
-from napari_fewshot.support import BACKGROUND, UNLABELLED, LabelClass, Shot, SupportSet
+from napari_fewshot.support import BACKGROUND, UNLABELLED, LabelClass, Shot, SupportSet, Tag
 from napari_fewshot.ui.actions import Action, with_key
 from napari_fewshot.ui.forecast import Forecast, duration, in_words
 from napari_fewshot.ui.jobs import Failed, Finished, Stage, Tiles, Written, export_job, propose_job
@@ -191,6 +193,8 @@ class Controller:
         self._layers.set_channel_axis(uid, axis)
         for key in [key for key in self.session.support.keys if _uid(key) == uid]:
             self.session.forget(key)
+        for tag in [tag for tag in self.session.support.tags if _uid(tag.key) == uid]:
+            self.session.untag(tag.key)
         self._sync_frames()
 
     @_reported
@@ -292,7 +296,11 @@ class Controller:
     def select_brush(self, value: int) -> None:
         """Take a class, or the painted background, as the brush."""
         self._brush = value
-        self._take_brush()
+        key = self._shown_or_none()
+        if key is not None and value != PAINTED_BACKGROUND and self._layers.is_drawing_boxes(key):
+            self._layers.draw_boxes(key, value)
+        else:
+            self._take_brush()
         self._begin_to_prepare()
 
     # ------------------------------------------------------------------ teaching
@@ -303,18 +311,30 @@ class Controller:
         self._begin_to_prepare()
 
     @_reported
+    def draw_boxes(self) -> None:
+        """Let boxes of the selected class be drawn."""
+        key = self._shown()
+        if self._brush == PAINTED_BACKGROUND:
+            raise MaskError("background needs no boxes; select a class in the list of classes first")
+        self._layers.draw_boxes(key, self._brush)
+        self._begin_to_prepare()
+
+    @_reported
     def teach(self) -> None:
-        """Learn from what is painted on the slice on screen."""
+        """Learn from what is painted, or in boxes, on the slice on screen."""
         key = self._shown()
         self._ensure_labels(_uid(key))
         painted = self._painted(key)
-        if not painted.any():
+        boxes = self._boxes(key)
+        if boxes:
+            self._layers.keep_boxes(key, self._box_class)
+        if not painted.any() and not boxes:
             self._take_brush()
             raise SupportError(
                 f"nothing is painted on '{self._layers.name(key)}'; paint an example of what you look for, "
                 f"or press {with_key(Action.NOTHING_HERE)} if there is none on it"
             )
-        self._teach(key, shot_labels(painted, self.unpainted))
+        self._teach(key, shot_labels(painted, self.unpainted, boxes))
         missing = self.session.support.unpainted
         if missing and self.session.support.class_ids:
             names = ", ".join(f"'{c.name}'" for c in missing)
@@ -331,7 +351,39 @@ class Controller:
                 f"there is something painted on '{self._layers.name(key)}'; erase it first, "
                 f"or teach it with {with_key(Action.TEACH)}"
             )
+        if self._boxes(key):
+            raise MaskError(
+                f"there are boxes on '{self._layers.name(key)}'; delete them first, "
+                f"or teach them with {with_key(Action.TEACH)}"
+            )
         self._teach(key, np.zeros_like(painted))
+
+    @_reported
+    def say_contains(self, class_id: int, contained: bool) -> None:
+        """Say whether the slice on screen contains a class, without saying where."""
+        key = self._shown()
+        tag = self.session.support.tag(key)
+        before = set() if tag is None else set(tag.class_ids)
+        after = before | {class_id} if contained else before - {class_id}
+        if after:
+            self.session.tag(Tag(self._read_frame(key), tuple(after)))
+        else:
+            self.session.untag(key)
+        if after != before and self._takes_tags:
+            self._refresh_proposals(key)
+
+    @property
+    def _takes_tags(self) -> bool:
+        return self.session.settings.method in _taking_tags()
+
+    @property
+    def _box_class(self) -> int:
+        """What is in boxes of which nothing else is known."""
+        classes = self.session.classes
+        return self._brush if self._brush != PAINTED_BACKGROUND else classes[0].id if classes else 1
+
+    def _boxes(self, key: FrameKey) -> Sequence[Box]:
+        return self._layers.boxes(key, self._box_class)
 
     def _teach(self, key: FrameKey, labels: LabelMap) -> None:
         self._take_corrections(key)
@@ -495,6 +547,7 @@ class Controller:
         self._take_all_corrections()
         decided = {key for key in self.session.frames if self.session.state(key) is FrameState.ACCEPTED}
         busy, support = self._run is not None, self.session.support
+        tags = support.tags
         changed = self.session.undo()
         self._end_run()
         self._layers.unwrite([k for k in changed if k in decided and self.session.state(k) is not FrameState.ACCEPTED])
@@ -504,7 +557,8 @@ class Controller:
             self._show_proposal(key)
         self._layers.clear_proposals([key for key in changed if key not in reopened])
         self._follow_classes()
-        if busy or support.keys != self.session.support.keys:
+        retagged = self._takes_tags and tags != self.session.support.tags
+        if busy or retagged or support.keys != self.session.support.keys:
             self._refresh_proposals(self._shown_or_none())
 
     # ------------------------------------------------------------------ exporting
@@ -753,12 +807,12 @@ class Controller:
         self._view.show_state(self._state())
 
     def _state(self) -> DockState:
-        images = tuple(self._layers.images())
+        images = tuple(replace(image, contains=self._contains(image.uid)) for image in self._layers.images())
         trouble, key, painted = "", None, False
         try:
             key = self._layers.shown()
             key = key if key in self.session.frames else None
-            painted = key is not None and self._layers.is_painted(key)
+            painted = key is not None and (self._layers.is_painted(key) or bool(self._boxes(key)))
         except FewShotError as error:
             trouble = str(error)
         waiting = None if key is None else self.session.proposal(key)
@@ -786,6 +840,7 @@ class Controller:
                 situation, undecided=any(self.session.state(k) in open_states for k in self.session.frames)
             )
         above = len(self.session.above(self.accept_score))
+        tag = None if key is None else support.tag(key)
         prospect = _Prospect() if self._run is not None else self._prospect_now()
         return DockState(
             next_step=next_step(situation),
@@ -794,6 +849,9 @@ class Controller:
             classes=support.classes,
             brush=self._brush,
             slice_line=_slice_line(situation, "" if waiting is None else waiting.note),
+            can_tag=key is not None and key not in support.keys and bool(support.classes),
+            contained=frozenset(() if tag is None else tag.class_ids),
+            tag_note=self._tag_note(support),
             above=above,
             enabled=self._enabled(situation, support, above),
             correcting=waiting is not None,
@@ -807,9 +865,37 @@ class Controller:
             model=self._models.state,
         )
 
+    def _contains(self, uid: str) -> str:
+        """What slices of an image are said to contain, in words."""
+        tags = [tag for tag in self.session.support.tags if _uid(tag.key) == uid]
+        if not tags:
+            return ""
+        ids = sorted({class_id for tag in tags for class_id in tag.class_ids})
+        words = f"contains {', '.join(map(self._class_name, ids))}"
+        if _position(tags[0].key):
+            words += f" on {'1 slice' if len(tags) == 1 else f'{len(tags)} slices'}"
+        return words
+
+    def _tag_note(self, support: SupportSet) -> str:
+        """Whether anything is made of what slices are said to contain."""
+        if not support.tags:
+            return ""
+        if not self._takes_tags:
+            names = " or ".join(f"'{name}'" for name in _taking_tags())
+            return (
+                f"The method '{self.session.settings.method}' makes no use of what slices contain. "
+                f"Choose {names} under Advanced to learn from it."
+            )
+        missing = [c.name for c in support.unpainted if c.id in support.tagged_ids]
+        if not missing:
+            return ""
+        names = ", ".join(f"'{name}'" for name in missing)
+        return f"{names} is painted nowhere yet: that slices contain it is of no use before you teach one example."
+
     def _enabled(self, now: Situation, support: SupportSet, above: int) -> frozenset[Action]:
         rules = {
             Action.PAINT: bool(now.shown),
+            Action.BOX: bool(now.shown and now.classes),
             Action.TEACH: bool(now.shown),
             Action.NOTHING_HERE: bool(now.shown),
             Action.PROPOSE: bool(now.chosen and support.class_ids),
@@ -850,8 +936,13 @@ class _Prospect:
     not_preparing: str = ""
 
 
-def shot_labels(painted: LabelMap, unpainted: Unpainted) -> LabelMap:
-    """Turn a slice of a labels layer into the labels of a shot.
+def _taking_tags() -> tuple[str, ...]:
+    """Names of the methods that learn from what slices are said to contain."""
+    return tuple(card.name for card in list_segmenters() if "tags" in card.accepts)
+
+
+def shot_labels(painted: LabelMap, unpainted: Unpainted, boxes: Sequence[Box] = ()) -> LabelMap:
+    """Turn a slice of a labels layer, and boxes drawn over it, into the labels of a shot.
 
     Parameters
     ----------
@@ -859,9 +950,16 @@ def shot_labels(painted: LabelMap, unpainted: Unpainted) -> LabelMap:
         (H, W): 0 where nobody painted, 254 for painted background, otherwise classes.
     unpainted
         What 0 means; "automatic" is unknown where background was painted, background otherwise.
+    boxes
+        See `box_labels`; where unpainted pixels are background, everything has its box. Paint stands over boxes.
     """
     background = painted == PAINTED_BACKGROUND
     unknown = unpainted == "unknown" or (unpainted == "automatic" and bool(background.any()))
+    if boxes:
+        boxed = box_labels((painted.shape[0], painted.shape[1]), boxes, all_boxed=not unknown)
+        np.copyto(boxed, painted, where=(painted != 0) & ~background, casting="unsafe")
+        np.copyto(boxed, BACKGROUND, where=background)
+        return boxed
     labels = painted.copy() if np.can_cast(np.uint8, painted.dtype) else painted.astype(np.int32)
     if unknown:
         np.copyto(labels, UNLABELLED, where=painted == 0)

@@ -128,6 +128,7 @@ class FewShotDock(QWidget):
         panel.class_edited.connect(controller.change_class)
         panel.class_removed.connect(controller.remove_class)
         panel.brush_selected.connect(controller.select_brush)
+        panel.contains_said.connect(controller.say_contains)
         panel.unpainted_chosen.connect(controller.set_unpainted)
         panel.accept_score_chosen.connect(controller.set_accept_score)
         panel.refresh_chosen.connect(controller.set_refresh_after_decision)

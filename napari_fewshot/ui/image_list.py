@@ -30,7 +30,8 @@ class ImageList(QListWidget):
         self.blockSignals(True)
         self.clear()
         for image in self._shown:
-            item = QListWidgetItem(image.name, self)
+            item = QListWidgetItem(f"{image.name}  ({image.contains})" if image.contains else image.name, self)
+            item.setToolTip(image.contains)
             item.setData(Qt.ItemDataRole.UserRole, image.uid)
             usable = not image.trouble
             ticked = usable and image.chosen

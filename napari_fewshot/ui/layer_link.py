@@ -9,15 +9,17 @@ from weakref import ref
 
 import numpy as np
 import numpy.typing as npt
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Shapes
 from napari.utils.colormaps import DirectLabelColormap
 from psygnal import Signal
 
+from napari_fewshot.boxes import Box
 from napari_fewshot.errors import ImageError, MaskError
 from napari_fewshot.frames import Frame, FrameKey, Stack
 from napari_fewshot.frames import Labels as LabelMap
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.axes import Layout, LazyFrame, guess_channel_axis
+from napari_fewshot.ui.box_layer import box_layer, boxes_on, colour_boxes, draw_with, take_over
 from napari_fewshot.ui.layer_geometry import geometry_like, units_of, world_to_layer_units
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportStack
 from napari_fewshot.ui.state import ImageChoice
@@ -40,6 +42,7 @@ class _Linked:
     channel_axis: int | None = None
     labels: Any = None
     proposals: Any = None
+    boxes: Any = None
     written: dict[tuple[int, ...], npt.NDArray[Any]] = field(default_factory=dict)
     """(H, W) by position: what an acceptance wrote, 0 elsewhere."""
     known_layout: Layout | None = None
@@ -261,6 +264,55 @@ class LayerLink:
                 return str(linked.labels.name)
         return ""
 
+    def draw_boxes(self, key: FrameKey, class_id: int) -> None:
+        """Let boxes of a class be drawn on a Shapes layer of the image; one that is selected is taken."""
+        linked, _ = self._find(key)
+        if linked is None:
+            return
+        self.keep_boxes(key, class_id)
+        if linked.boxes is None:
+            linked.boxes = box_layer(linked.image, linked.layout, linked.channel_axis, {_ROLE: "boxes"})
+            with self._quietly():
+                self._viewer.add_layer(linked.boxes)
+            self._watch_boxes(linked.boxes)
+        linked.boxes.visible = True
+        self._viewer.layers.selection.active = _unwrapped(linked.boxes)
+        draw_with(linked.boxes, class_id, {c.id: c.colour for c in self._classes}.get(class_id, _UNNAMED_COLOUR))
+
+    def is_drawing_boxes(self, key: FrameKey) -> bool:
+        """Whether boxes of the image of a frame are being drawn."""
+        linked, _ = self._find(key)
+        active = self._viewer.layers.selection.active
+        return (
+            linked is not None
+            and linked.boxes is not None
+            and active is not None
+            and active.unique_id == linked.boxes.unique_id
+        )
+
+    def boxes(self, key: FrameKey, class_id: int) -> Sequence[Box]:
+        """Boxes that are drawn at a frame; those on a Shapes layer that a person made and selected are of this class.
+
+        Whole numbers are edges of pixels, see `Box`.
+        """
+        linked, position = self._find(key)
+        layer = None if linked is None or not _is_usable(linked) else self._boxes_of(linked)
+        if linked is None or layer is None:
+            return ()
+        return boxes_on(layer, linked.image, linked.layout, self._viewer.dims, position, class_id)
+
+    def keep_boxes(self, key: FrameKey, class_id: int) -> None:
+        """Keep the Shapes layer that boxes are read from for the image, whatever is selected later."""
+        linked, _ = self._find(key)
+        layer = None if linked is None else self._boxes_of(linked)
+        if linked is None or layer is None or layer is linked.boxes:
+            return
+        linked.boxes = layer
+        layer.metadata[_ROLE] = "boxes"
+        take_over(layer, class_id)
+        colour_boxes(layer, {c.id: c.colour for c in self._classes})
+        self._watch_boxes(layer)
+
     def restore_painted(self, key: FrameKey, labels: LabelMap) -> None:
         """Write labels into a new labels layer."""
         linked, position = self._find(key)
@@ -336,6 +388,8 @@ class LayerLink:
             for layer in (linked.labels, linked.proposals):
                 if layer is not None:
                     self._colour(layer)
+            if linked.boxes is not None:
+                colour_boxes(linked.boxes, {c.id: c.colour for c in self._classes})
 
     # ------------------------------------------------------------------ export
     def label_layers(self) -> list[tuple[str, str]]:
@@ -401,6 +455,11 @@ class LayerLink:
             self._brush_told_at = time.monotonic()
             self.brushed.emit()
 
+    def _on_box(self, event: Any = None) -> None:
+        """A box was drawn, changed or removed; while the mouse still moves, nothing is told."""
+        if not self._busy and str(getattr(event, "action", "")).lower().endswith("ed"):
+            self.edited.emit()
+
     def _on_redrawn(self, event: Any = None) -> None:
         """What napari's undo ends with."""
         if not self._busy:
@@ -427,6 +486,8 @@ class LayerLink:
                 linked.labels = None
             if linked.proposals is not None and linked.proposals.unique_id not in present:
                 linked.proposals = None
+            if linked.boxes is not None and linked.boxes.unique_id not in present:
+                linked.boxes = None
         taken = {linked.labels.unique_id for linked in self._linked.values() if linked.labels is not None}
         self._free_labels = {
             str(layer.name): layer
@@ -484,7 +545,7 @@ class LayerLink:
         if active is not None:
             selected = active.unique_id
             for linked in chosen:
-                layers = (linked.image, linked.labels, linked.proposals)
+                layers = (linked.image, linked.labels, linked.proposals, linked.boxes)
                 if any(layer is not None and layer.unique_id == selected for layer in layers):
                     self._current = linked.uid
                     return linked
@@ -550,6 +611,23 @@ class LayerLink:
         below = linked.proposals if role == "labels" and linked.proposals is not None else linked.image
         ids = [layer.unique_id for layer in self._viewer.layers]
         return ids.index(below.unique_id) + 1
+
+    def _boxes_of(self, linked: _Linked) -> Any:
+        """The Shapes layer with the boxes of an image: its own, the selected one, or one of an earlier dock."""
+        if linked.boxes is not None:
+            return linked.boxes
+        taken = {other.boxes.unique_id for other in self._linked.values() if other.boxes is not None}
+        active = self._viewer.layers.selection.active
+        for layer in self._viewer.layers:
+            if not isinstance(layer, Shapes) or layer.unique_id in taken:
+                continue
+            is_selected = active is not None and layer.unique_id == active.unique_id
+            if is_selected or (layer.metadata.get(_ROLE) == "boxes" and layer.name == f"{linked.image.name} boxes"):
+                return layer
+        return None
+
+    def _watch_boxes(self, layer: Any) -> None:
+        self._connect(layer.events.data, self._on_box)
 
     def _watch_painting(self, layer: Any) -> None:
         self._connect(layer.events.paint, self._on_edit)

@@ -29,6 +29,7 @@ from napari_fewshot.propagation import PropagationSettings
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.ui.actions import HINTS, KEYS, TITLES, Action
 from napari_fewshot.ui.class_table import ClassTable
+from napari_fewshot.ui.contains_menu import ContainsButton
 from napari_fewshot.ui.image_list import ChannelChoices, ImageList
 from napari_fewshot.ui.memory_box import MemoryBox, wrapping_label
 from napari_fewshot.ui.model_box import ModelBox
@@ -68,6 +69,8 @@ class FewShotPanel(QWidget):
     class_edited = Signal(object)
     class_removed = Signal(int)
     brush_selected = Signal(int)
+    contains_said = Signal(int, bool)
+    """A class, and whether the slice on screen contains it."""
     unpainted_chosen = Signal(str)
     accept_score_chosen = Signal(float)
     refresh_chosen = Signal(bool)
@@ -160,6 +163,8 @@ class FewShotPanel(QWidget):
         self.images.show_images(state.images)
         self.channels.show_images(state.images)
         self.classes.show_classes(state.classes, state.brush)
+        self.contains.show_classes(state.classes, state.contained, state.can_tag)
+        _show(self.tag_note, state.tag_note)
         self.slice_line.setText(state.slice_line)
         self.slice_line.setVisible(bool(state.slice_line))
         for action, button in self.buttons.items():
@@ -225,8 +230,12 @@ class FewShotPanel(QWidget):
         meaning = QHBoxLayout()
         meaning.addWidget(QLabel("What you left unpainted is"))
         meaning.addWidget(self.unpainted, 1)
-        pair = _row(self.buttons[Action.PAINT], self.buttons[Action.NOTHING_HERE])
-        return _section("Teach", pair, self.buttons[Action.TEACH], meaning)
+        self.contains = ContainsButton()
+        self.tag_note = wrapping_label()
+        self.tag_note.hide()
+        by_pixels = _row(self.buttons[Action.PAINT], self.buttons[Action.BOX])
+        as_a_whole = _row(self.buttons[Action.NOTHING_HERE], self.contains)
+        return _section("Teach", by_pixels, self.buttons[Action.TEACH], meaning, as_a_whole, self.tag_note)
 
     def _propose_section(self) -> QWidget:
         self.progress = QProgressBar()
@@ -301,6 +310,7 @@ class FewShotPanel(QWidget):
         self.classes.remove_clicked.connect(self.class_removed)
         self.classes.class_edited.connect(self.class_edited)
         self.classes.brush_selected.connect(self.brush_selected)
+        self.contains.contains_said.connect(self.contains_said)
         self.unpainted.activated.connect(self._on_unpainted)
         self.accept_score.valueChanged.connect(self._on_accept_score)
         self.refresh.toggled.connect(self.refresh_chosen)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from napari_fewshot.boxes import Box
 from napari_fewshot.frames import Frame, FrameKey, Labels
 from napari_fewshot.models.cache_settings import CacheSettings, CacheUsage
 from napari_fewshot.segmenter import SegmenterSettings
@@ -134,6 +135,22 @@ class Layers(Protocol):
 
     def paints_anywhere(self, value: int) -> str:
         """Name of a labels layer that holds this value, or ""."""
+        ...
+
+    def draw_boxes(self, key: FrameKey, class_id: int) -> None:
+        """Let boxes of a class be drawn on the image of a frame."""
+        ...
+
+    def is_drawing_boxes(self, key: FrameKey) -> bool:
+        """Whether boxes of the image of a frame are being drawn."""
+        ...
+
+    def boxes(self, key: FrameKey, class_id: int) -> Sequence[Box]:
+        """Boxes that are drawn at a frame; those of which it is not known yet what is in them are of this class."""
+        ...
+
+    def keep_boxes(self, key: FrameKey, class_id: int) -> None:
+        """Remember where these boxes are, and that they are of this class."""
         ...
 
     def restore_painted(self, key: FrameKey, labels: Labels) -> None:

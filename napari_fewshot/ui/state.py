@@ -24,6 +24,8 @@ class ImageChoice:
         The axes that could hold channels, with their names.
     trouble
         Why it cannot be labelled, or "".
+    contains
+        What its slices are said to contain, in words, or "".
     """
 
     uid: str
@@ -32,6 +34,7 @@ class ImageChoice:
     channel_axis: int | None = None
     axes: tuple[tuple[int, str], ...] = ()
     trouble: str = ""
+    contains: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,12 @@ class DockState:
     classes: tuple[LabelClass, ...] = ()
     brush: int = 1
     slice_line: str = ""
+    can_tag: bool = False
+    """Whether it can be said what the slice on screen contains."""
+    contained: frozenset[int] = field(default_factory=frozenset)
+    """Ids of classes that the slice on screen is said to contain."""
+    tag_note: str = ""
+    """What a person should know of what slices are said to contain."""
     above: int = 0
     enabled: frozenset[Action] = field(default_factory=frozenset)
     correcting: bool = False
