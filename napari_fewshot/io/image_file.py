@@ -84,7 +84,12 @@ class ImageFile:
 
     def plane(self, position: Position) -> "LazyPlane":
         """Return one frame's pixels, not read yet."""
-        return LazyPlane(self.array, self.axes, dict(zip(self.stack_axes, position, strict=True)), self.channel_axis)
+        return LazyPlane(self.ordered(), position)
+
+    def ordered(self, array: Any = None) -> "OrderedArray":
+        """Return the array, or another one with the same axes, in the order of a stack: T, ..., Z, Y, X, channels."""
+        order = f"{self.stack_axes}YX{self.channel_axis}"
+        return OrderedArray(self.array if array is None else array, self.axes, order)
 
     def frames(self, name: str) -> Iterator[Frame]:
         """Go through the frames: keys are ``(name, t, z)`` along the stack's axes, ``name`` alone for one image."""
@@ -100,29 +105,50 @@ class ImageFile:
         return replace(self, axes=axes.upper())
 
 
-class LazyPlane:
-    """(H, W) or (H, W, channels) of an array with more axes in any order, read where it is indexed."""
+class OrderedArray:
+    """An array with its axes in another order, read where it is indexed by whole numbers and slices.
 
-    def __init__(self, array: Any, axes: str, position: dict[str, int], channel_axis: str) -> None:
-        self._array, self._axes, self._position = array, axes, position
-        self._order = f"YX{channel_axis}"
-        self.shape = tuple(int(array.shape[axes.index(axis)]) for axis in self._order)
+    Parameters
+    ----------
+    array
+        Lazy or not.
+    axes
+        A letter for each of its axes.
+    order
+        The same letters in the order that is wanted.
+    """
+
+    def __init__(self, array: Any, axes: str, order: str) -> None:
+        self._array, self._axes, self._order = array, axes, order
+        self.shape = tuple(int(array.shape[axes.index(axis)]) for axis in order)
         self.dtype: np.dtype[Any] = np.dtype(array.dtype)
+        self.ndim = len(order)
 
     def __getitem__(self, index: Any) -> npt.NDArray[Any]:
         index = index if isinstance(index, tuple) else (index,)
-        if not all(isinstance(part, slice) for part in index):
-            whole: npt.NDArray[Any] = self[:, :]
-            return np.asarray(whole[index])
+        index = () if index == (...,) else index
         wanted: dict[str, Any] = dict(zip(self._order, index, strict=False))
-        part = np.asarray(
-            self._array[tuple(self._position.get(axis, wanted.get(axis, slice(None))) for axis in self._axes)]
-        )
-        left = [axis for axis in self._axes if axis not in self._position]
-        return np.transpose(part, [left.index(axis) for axis in self._order])
+        part = np.asarray(self._array[tuple(wanted.get(axis, slice(None)) for axis in self._axes)])
+        left = [axis for axis in self._axes if isinstance(wanted.get(axis, slice(None)), slice)]
+        return np.transpose(part, [left.index(axis) for axis in self._order if axis in left])
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        return self[:, :].astype(dtype or self.dtype, copy=False)
+        return self[...].astype(dtype or self.dtype, copy=False)
+
+
+class LazyPlane:
+    """(H, W) or (H, W, channels), one frame of an ordered array, read where it is indexed."""
+
+    def __init__(self, ordered: OrderedArray, position: Position) -> None:
+        self._ordered, self._position = ordered, position
+        self.shape, self.dtype = ordered.shape[len(position) :], ordered.dtype
+
+    def __getitem__(self, index: Any) -> npt.NDArray[Any]:
+        index = index if isinstance(index, tuple) else (index,)
+        return self._ordered[self._position + (() if index == (...,) else index)]
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return self[...].astype(dtype or self.dtype, copy=False)
 
 
 def _spread(positions: list[Position]) -> list[Position]:

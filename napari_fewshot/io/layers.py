@@ -1,18 +1,29 @@
 """What napari calls for File > Save and File > Open: label layers to files of any format, files to layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_fewshot.io import dicom, nifti
 from napari_fewshot.io.atomic import refuse_existing
 from napari_fewshot.io.formats import LABEL_FORMATS, LabelFormat, label_format, write_labels
+from napari_fewshot.io.image_file import ImageFile
+from napari_fewshot.io.images import open_images, stem_of
 from napari_fewshot.io.label_stack import LabelArray, LabelStack
+from napari_fewshot.io.masks import open_labels, whole_numbers
 from napari_fewshot.io.names import default_names
+from napari_fewshot.io.numpy_files import is_cellpose
+from napari_fewshot.io.ome_zarr import check_inside, is_zarr, label_names, open_node
 from napari_fewshot.io.units import axes_letters
 from napari_fewshot.support import LabelClass
+
+LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
+"""(data, attributes, layer type), as napari wants it."""
+
+_OPENED: Final = (*nifti.SUFFIXES, *dicom.SUFFIXES)  # what napari does not open itself
 
 _DOCK_KEY: Final = "napari_fewshot"  # in the metadata of label layers that belong to the dock
 _PAINTED_BACKGROUND: Final = 254  # in those layers, where 0 says that nobody painted
@@ -74,6 +85,58 @@ def write_layers(path: str, layer_data: Sequence[tuple[Any, dict[str, Any], str]
     for name in default_names((stack.name for stack in stacks), chosen.suffix):
         refuse_existing(folder / name, overwrite=False)
     return [str(file) for file in write_labels(folder, stacks, format=chosen.name)]
+
+
+def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
+    """Return what opens a file as layers (npe2 reader), or None for what others open."""
+    paths = [path] if isinstance(path, str) else path
+    known = all(is_zarr(each) or is_cellpose(Path(each)) or each.lower().endswith(_OPENED) for each in paths)
+    return read_layers if paths and known else None
+
+
+def read_layers(path: str | list[str]) -> list[LayerData]:
+    """Open images as image layers, lazily, with the size of their voxels; labels of OME-Zarr and Cellpose as labels.
+
+    Raises
+    ------
+    ReadError
+        If one cannot be read.
+    """
+    return [layer for each in ([path] if isinstance(path, str) else path) for layer in _layers(each)]
+
+
+def _layers(path: str) -> list[LayerData]:
+    name = stem_of(Path(path).name)
+    if is_cellpose(Path(path)):
+        return [_layer(open_labels(path), f"{name} masks", "labels")]
+    if not is_zarr(path):
+        return [_layer(image, name, "image") for image in open_images(path)]
+    node = open_node(path)
+    attributes = {} if hasattr(node, "chunks") else dict(node.attrs)
+    if "image-label" in attributes.get("ome", attributes):
+        return [_layer(open_labels(path), name, "labels")]
+    beside = () if hasattr(node, "chunks") else label_names(node)
+    return [
+        _layer(open_images(path)[0], name, "image"),
+        *(
+            _layer(open_labels(f"{path}/labels/{check_inside(each, path)}"), f"{name} {each}", "labels")
+            for each in beside
+        ),
+    ]
+
+
+def _layer(image: ImageFile, name: str, kind: str) -> LayerData:
+    order = f"{image.stack_axes}YX"
+    attributes: dict[str, Any] = {"name": name, "scale": [image.step(axis)[0] for axis in order]}
+    if image.units is not None and len({image.step(axis)[1] for axis in order}) == 1 and image.step("X")[1] != "pixel":
+        attributes["units"] = image.step("X")[1]
+    if kind == "labels":
+        return np.asarray(whole_numbers(image.ordered()[...], image.path)), attributes, kind
+    if image.channel_axis == "S":
+        attributes["rgb"] = True
+    elif image.channel_axis:
+        attributes["channel_axis"] = len(order)
+    return image.ordered(), attributes, kind
 
 
 def stack_of(data: LabelArray, attributes: dict[str, Any]) -> LabelStack:

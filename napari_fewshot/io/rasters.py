@@ -6,6 +6,7 @@ What is larger, or has more axes, is opened by `napari_fewshot.io.images`.
 import lzma
 import os
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -21,8 +22,9 @@ from napari_fewshot.io.names import TIFF
 from napari_fewshot.support import MAX_CLASSES, UNLABELLED
 
 DECODER_ERRORS: Final = (
-    OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, SyntaxError,
-    RuntimeError, MemoryError, struct.error, zlib.error, lzma.LZMAError, PIL.Image.DecompressionBombError,
+    OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError,
+    RuntimeError, MemoryError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
+    PIL.Image.DecompressionBombError,
 )  # fmt: skip
 """What Pillow, tifffile, imagecodecs and NumPy raise on damaged files.
 

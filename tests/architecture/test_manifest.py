@@ -19,7 +19,7 @@ def test_every_command_can_be_imported_and_called(name: str) -> None:
 def test_every_contribution_names_a_command() -> None:
     given = MANIFEST.contributions
     menus = [item for items in given.menus.values() for item in items]
-    contributed = [*given.widgets, *given.writers, *given.sample_data, *menus]
+    contributed = [*given.widgets, *given.readers, *given.writers, *given.sample_data, *menus]
     assert {item.command for item in contributed} == set(COMMANDS)
 
 
