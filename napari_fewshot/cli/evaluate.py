@@ -335,10 +335,13 @@ def _bar(console: "Console", title: str, total: int) -> Iterator[Callable[[str],
 
 
 def _features(segmenter: "FewShotSegmenter") -> str:
-    """What its features depend on, the hash of trained weights included."""
+    """What its features and answers depend on, hashes of trained weights included."""
     from napari_fewshot.models.feature_segmenter import FeatureSegmenter
 
-    return segmenter.extractor.key if isinstance(segmenter, FeatureSegmenter) else ""
+    if not isinstance(segmenter, FeatureSegmenter):
+        return ""
+    head = getattr(segmenter.method, "key", "")  # of methods with a trained head
+    return f"{segmenter.extractor.key}|{head}" if head else segmenter.extractor.key
 
 
 def _folds(chosen: list[int] | None) -> tuple[int, ...]:

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from napari_fewshot import list_segmenters
-from napari_fewshot.models.weights import shipped_weights
 from tests.golden import answers
-from tests.golden.pins import FOLDER, file_of, measured
+from tests.golden.pins import FOLDER, file_of, measured, shipped_backbones
 
 HINT = "if weights or network were changed on purpose, run: python -m tests.golden.pins"
 ANSWERS_HINT = "if method or weights were changed on purpose, run: python -m tests.golden.answers"
@@ -17,11 +16,11 @@ METHODS = [card.name for card in list_segmenters()]
 
 
 def test_all_shipped_weights_are_pinned() -> None:
-    assert sorted(p.stem for p in FOLDER.glob("*.json")) == sorted(card["name"] for card in shipped_weights()), HINT
+    assert sorted(p.stem for p in FOLDER.glob("*.json")) == sorted(card["name"] for card in shipped_backbones()), HINT
 
 
 def test_shipped_weights_give_the_features_that_they_are_known_for() -> None:
-    for card in shipped_weights():
+    for card in shipped_backbones():
         pinned, now = json.loads(file_of(card["name"]).read_text()), measured(card["name"])
         assert now["key"] == pinned["key"], HINT
         assert now["levels"].keys() == pinned["levels"].keys()

@@ -232,6 +232,7 @@ def test_a_head_is_found_by_its_method_and_the_features_that_it_was_trained_on(
     found = find_head(method.name, backbone)
     assert found is not None and found.path == tmp_path / "mine.safetensors"
     assert find_head(method.name, ToyBackbone("toy-2")) is None
+    assert kind.trained(backbone).key == method.key != fresh(method.name).key
     assert torch.equal(
         proposed(kind.trained(backbone), [shot(1)], scene(2)[0]), proposed(method, [shot(1)], scene(2)[0])
     )

@@ -66,14 +66,14 @@ class FeatureEnrichment(nn.Module):
             cells = _cells(share, size)
             pooled = F.adaptive_avg_pool2d(query, cells)
             guide = guides[..., :1, :1].expand(-1, -1, *cells) if vectors.ndim == 2 else _pooled(guides, cells)
-            merged = self.enter[i](torch.cat([pooled, guide, _pooled(cues, cells)], 1))  # inter-source enrichment
-            if finer is not None:  # inter-scale interaction: eq. 8 with what is finer as the auxiliary feature
+            merged = self.enter[i](torch.cat([pooled, guide, _pooled(cues, cells)], 1))  # eq. 6
+            if finer is not None:  # eq. 7, the finer scale as the auxiliary feature
                 merged = merged + self.merge[i - 1](torch.cat([merged, _pooled(finer, cells)], 1))
             merged = self.refine[i](merged)
             inner.append(self.inner[i](merged))
             finer = merged
             scales.append(resized(merged, size))
-        enriched: Tensor = self.concentrate(torch.cat(scales, 1))
+        enriched: Tensor = self.concentrate(torch.cat(scales, 1))  # eq. 8
         return enriched, inner
 
 

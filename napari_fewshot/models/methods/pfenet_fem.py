@@ -175,7 +175,7 @@ class GuidedEnrichment(TrainedMethod[ShotPixels, tuple[Known, ...]]):
         return logits + self.on_head(calibrated) if self.config.corrects else logits, inner
 
     def loss(self, episode: Episode) -> dict[str, Tensor]:
-        """Loss of the answer, and the mean of those of the scales (eq. 10, sigma = 1)."""
+        """Loss of the answer, and the mean of those of the scales (eq. 9, sigma = 1)."""
         cells, level = self.levels.cells(episode.query)
         losses: dict[str, Tensor] = {}
         solution = self.combine([self.summarise(shot) for shot in episode.shots], episode.class_ids)

@@ -19,6 +19,7 @@ from napari_fewshot.models.blocks.one_vs_rest import one_vs_rest
 from napari_fewshot.models.blocks.resampling import probabilities, upsample
 from napari_fewshot.models.heads import channels_of, fill, find_head, no_head
 from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState, SupportFeatures
+from napari_fewshot.models.weights import fingerprint
 from napari_fewshot.support import UNLABELLED
 
 Summary = TypeVar("Summary")
@@ -132,6 +133,11 @@ class TrainedMethod(AdditiveMethod[Summary, Solution], Generic[Summary, Solution
             method = cls(config_of(cls.configuration, found.config))
         fill(method.head, tensors, found.path.name)
         return method
+
+    @property
+    def key(self) -> str:
+        """Identity of the weights of the head."""
+        return f"{self.name}-{fingerprint(self.head.state_dict())}"
 
     def loss(self, episode: Episode) -> dict[str, Tensor]:
         """Named losses of one episode, to be added up; gradients reach the head.
