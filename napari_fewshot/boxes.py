@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_fewshot.errors import MaskError
 from napari_fewshot.frames import Labels
@@ -90,6 +91,18 @@ def box_labels(size: tuple[int, int], boxes: Sequence[Box], *, all_boxed: bool =
     for box in sorted(boxes, key=lambda box: -box.area):
         _draw_box(labels, box)
     return labels
+
+
+def guessed_pixels(labels: Labels, *, all_boxed: bool = True) -> npt.NDArray[np.bool_]:
+    """Return where `box_labels` goes beyond what a person said (H, W).
+
+    Who boxed everything said that all else is background. Where in its box a thing is, and what surrounds the boxes of
+    some things, is guessed.
+    """
+    guessed: npt.NDArray[np.bool_] = labels != UNLABELLED
+    if all_boxed:
+        guessed &= labels != BACKGROUND
+    return guessed
 
 
 def _draw_box(labels: Labels, box: Box) -> None:

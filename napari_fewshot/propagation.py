@@ -102,7 +102,7 @@ def propose_one(
     proposal = concept.propose(frame, progress=progress)
     labels = drop_small(proposal.labels, settings.min_area)
     if shot is not None and shot.labels.shape == labels.shape:
-        labels = keep_human(labels, shot.labels)
+        labels = keep_human(labels, shot.said)
     return proposal if labels is proposal.labels else replace(proposal, labels=labels)
 
 

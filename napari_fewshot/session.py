@@ -235,12 +235,12 @@ class Session:
         with_proposals
             Whether an open proposal counts where nothing has been decided.
         """
-        decided = self._state.accepted.get(key)
-        if decided is None:
-            decided = next((shot.labels for shot in self.support if shot.key == key), None)
+        decided, waiting = self._state.accepted.get(key), self._state.proposals.get(key)
+        shot = next((shot for shot in self.support if shot.key == key), None)
+        if decided is None and shot is not None:
+            decided = shot.said if with_proposals and waiting is not None else shot.labels
         if decided is not None and key in self._frames and not _fits(self._frames[key], decided):
             decided = None  # of an image that was replaced by one of another size
-        waiting = self._state.proposals.get(key)
         if with_proposals and waiting is not None:
             proposed = waiting.labels.astype(np.int32)
             decided = proposed if decided is None else keep_human(proposed, decided)
@@ -579,10 +579,11 @@ def _distance(key: FrameKey, first: FrameKey | None) -> tuple[int, int]:
 
 def _painted_over(waiting: OpenProposal, shot: Shot) -> OpenProposal:
     """Let what was painted on a frame stand over its open proposal and over earlier corrections of it."""
-    labels = keep_human(waiting.labels.astype(np.int32), shot.labels).astype(np.uint8)
+    said = shot.said
+    labels = keep_human(waiting.labels.astype(np.int32), said).astype(np.uint8)
     corrections = waiting.corrections
     if corrections is not None:
-        corrections = np.where(shot.labels == UNLABELLED, corrections, np.uint8(UNLABELLED))
+        corrections = np.where(said == UNLABELLED, corrections, np.uint8(UNLABELLED))
     return replace(waiting, labels=labels, corrections=corrections)
 
 

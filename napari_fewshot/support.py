@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from napari_fewshot.boxes import Box, box_labels
+from napari_fewshot.boxes import Box, box_labels, guessed_pixels
 from napari_fewshot.errors import MaskError, SupportError
 from napari_fewshot.frames import Frame, FrameKey, Labels, content_digest
 from napari_fewshot.label_values import BACKGROUND as BACKGROUND
@@ -71,6 +71,9 @@ class Shot:
         The image.
     labels
         (H, W) integers: 0 background, 1..254 classes, 255 not labelled. A copy is kept.
+    guessed
+        (H, W) True where a label was guessed from a box: it is learnt from, but a proposal for this frame may know
+        better. None where a person said all of it. A copy is kept.
 
     Raises
     ------
@@ -80,9 +83,17 @@ class Shot:
 
     frame: Frame
     labels: Labels
+    guessed: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", _checked_labels(self.frame, self.labels))
+        if self.guessed is None:
+            return
+        guessed = np.array(self.guessed, dtype=bool)
+        if guessed.shape != self.labels.shape:
+            raise MaskError(f"what is guessed on '{self.frame.name}' is {guessed.shape}, its mask {self.labels.shape}")
+        guessed.setflags(write=False)
+        object.__setattr__(self, "guessed", guessed)
 
     @classmethod
     def scribbled(cls, frame: Frame, strokes: npt.NDArray[np.integer], background: npt.NDArray[np.bool_]) -> "Shot":
@@ -125,12 +136,18 @@ class Shot:
         for box in boxes:
             if box.bottom <= 0 or box.right <= 0 or box.top >= size[0] or box.left >= size[1]:
                 raise MaskError(f"{box} lies outside of '{frame.name}', which is {size}; draw it on the image")
-        return cls(frame, box_labels(size, boxes, all_boxed=all_boxed))
+        labels = box_labels(size, boxes, all_boxed=all_boxed)
+        return cls(frame, labels, guessed_pixels(labels, all_boxed=all_boxed))
 
     @property
     def key(self) -> FrameKey:
         """The key of the frame."""
         return self.frame.key
+
+    @property
+    def said(self) -> Labels:
+        """(H, W) what a person said: the labels, 255 where they were guessed."""
+        return self.labels if self.guessed is None else np.where(self.guessed, UNLABELLED, self.labels).astype(np.int32)
 
     @cached_property
     def class_ids(self) -> tuple[int, ...]:

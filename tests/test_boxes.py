@@ -97,3 +97,14 @@ def test_boxes_that_cannot_be_meant_get_a_message() -> None:
         Shot.boxed(FRAME, [])
     with pytest.raises(MaskError, match=r"lies outside of 'a', which is \(40, 50\)"):
         Shot.boxed(FRAME, [Box(5, 5, 15, 15), Box(41, 5, 45, 10)])
+
+
+def test_what_a_box_is_taken_to_say_is_kept_apart_from_what_was_said() -> None:
+    shot = Shot.boxed(FRAME, [Box(5, 5, 15, 15)])
+    assert shot.class_ids == (1,) and not (shot.said == 1).any()
+    np.testing.assert_array_equal(shot.said == 0, shot.labels == 0)
+    assert (Shot.boxed(FRAME, [Box(5, 5, 15, 15)], all_boxed=False).said == 255).all()
+    plain = Shot(FRAME, shot.labels)
+    assert plain.said is plain.labels and plain.digest == shot.digest
+    with pytest.raises(MaskError, match=r"what is guessed on 'a' is \(3, 3\), its mask \(40, 50\)"):
+        Shot(FRAME, shot.labels, np.zeros((3, 3), bool))

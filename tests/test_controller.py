@@ -1,5 +1,6 @@
 """What the dock does when something is pressed, without a window."""
 
+import csv
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -205,6 +206,9 @@ class FakeLayers:
 
     def label_layers(self) -> list[tuple[str, str]]:
         return [(uid, self.names[uid]) for uid in self.label_stacks]
+
+    def source_of(self, uid: str) -> Path | None:
+        return None
 
     def export_stack(self, uid: str) -> ExportStack:
         return ExportStack(self.label_stacks[uid].copy(), (2.0, 0.5, 0.5), ("µm",) * 3, ("z", "y", "x"))
@@ -903,6 +907,20 @@ def test_open_proposals_are_exported_only_when_asked_for(dock: Dock, tmp_path: P
     assert not with_them[2][np.eye(*SIZE, dtype=bool)].any(), "what a person called background stays background"
 
 
+def test_a_table_of_objects_lists_decided_slices_and_who_decided(dock: Dock, tmp_path: Path) -> None:
+    dock.propose_all()
+    for with_proposals in (False, True):
+        path = tmp_path / f"{with_proposals}.csv"
+        dock.view.request = ExportRequest((("a", path),), with_proposals=with_proposals, format="csv")
+        dock.controller.export()
+        dock.exporter.finish()
+    without, with_them = (list(csv.DictReader((tmp_path / f"{name}.csv").open())) for name in (False, True))
+    assert {row["provenance"] for row in without} == {"painted"} and {row["score"] for row in without} == {""}
+    assert {row["provenance"] for row in with_them} == {"painted", "proposed"}
+    assert len({row["plane"] for row in without}) == 1 < len({row["plane"] for row in with_them})
+    assert all(0 <= float(row["score"]) <= 1 for row in with_them if row["provenance"] == "proposed")
+
+
 def test_an_existing_file_is_not_overwritten_unless_that_was_agreed(dock: Dock, tmp_path: Path) -> None:
     dock.teach_first()
     path = tmp_path / "a.tif"
@@ -1392,3 +1410,17 @@ def test_a_tag_outlives_its_layer_and_goes_with_another_channel_axis() -> None:
     dock.controller.layers_changed()
     dock.controller.set_channel_axis("a", None)
     assert not dock.session.support.tags
+
+
+def test_paint_over_boxes_is_said_the_rest_of_them_guessed() -> None:
+    dock = boxed_dock()
+    stroke = np.zeros(SIZE, bool)
+    stroke[9, 6:12] = True
+    dock.paint(("a", 0), stroke)
+    dock.controller.teach()
+    (shot,) = dock.session.support
+    np.testing.assert_array_equal(shot.said == 1, stroke)
+    assert (shot.labels == 1).sum() > 50
+    del dock.layers.label_stacks["a"]
+    dock.controller.paint()
+    np.testing.assert_array_equal(dock.layers.painted(("a", 0)) == 1, stroke)  # type: ignore[operator]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from napari_fewshot import Frame, LabelClass, PropagationSettings, Session, Shot
+from napari_fewshot.boxes import Box
 from napari_fewshot.errors import MaskError, SupportError
 from napari_fewshot.frames import FrameKey
 from napari_fewshot.propagation import FrameFailure
@@ -662,3 +663,21 @@ def test_a_class_that_a_tag_names_cannot_be_left_out(session: Session) -> None:
     session.untag(z(2))
     session.set_classes([LabelClass(1)])
     assert [c.id for c in session.classes] == [1]
+
+
+# ---------------------------------------------------------------- boxes
+def test_a_proposal_for_a_boxed_frame_may_know_better_inside_of_a_box_but_not_outside(session: Session) -> None:
+    """The thing is a band of rows 5 to 10: the box lies across it and shows only a part."""
+    frame = session.frame(z(3))
+    session.teach(Shot.boxed(frame, [Box(3, 4, 13, 12)]))
+    list(session.propose())
+    proposed = session.proposal(z(3)).labels  # type: ignore[union-attr]
+    expected = truth(frame)
+    expected[:, :4] = expected[:, 12:] = 0
+    np.testing.assert_array_equal(proposed, expected)
+    np.testing.assert_array_equal(session.labels(z(3), with_proposals=True), expected)
+    decided = session.labels(z(3))
+    assert decided is not None and decided[8, 8] == 1
+    session.teach(Shot.boxed(frame, [Box(3, 4, 13, 10)]))
+    expected[:, 10:] = 0
+    np.testing.assert_array_equal(session.proposal(z(3)).labels, expected)  # type: ignore[union-attr]

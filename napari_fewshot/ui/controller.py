@@ -10,10 +10,12 @@ from typing import Any, Concatenate, Literal, ParamSpec
 import numpy as np
 import numpy.typing as npt
 
-from napari_fewshot.boxes import Box, box_labels
+from napari_fewshot.boxes import Box, box_labels, guessed_pixels
 from napari_fewshot.errors import ExportError, FewShotError, ImageError, MaskError, SupportError
 from napari_fewshot.frames import Frame, FrameKey, Labels, frame_name
+from napari_fewshot.io.label_stack import LabelStack, PlaneNote
 from napari_fewshot.io.names import default_names
+from napari_fewshot.io.units import axes_letters
 from napari_fewshot.models.registry import list_segmenters
 from napari_fewshot.propagation import FrameFailure, PropagationSettings
 from napari_fewshot.proposals import Proposal
@@ -26,7 +28,7 @@ from napari_fewshot.ui.jobs import Failed, Finished, Stage, Tiles, Written, expo
 from napari_fewshot.ui.model_choice import ModelChoice
 from napari_fewshot.ui.next_step import Situation, next_step, percent
 from napari_fewshot.ui.notices import Notices
-from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportStack, Layers, Runner, View
+from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, Layers, Runner, View
 from napari_fewshot.ui.state import DockState, Progress
 from napari_fewshot.ui.upkeep import Upkeep
 
@@ -334,7 +336,11 @@ class Controller:
                 f"nothing is painted on '{self._layers.name(key)}'; paint an example of what you look for, "
                 f"or press {with_key(Action.NOTHING_HERE)} if there is none on it"
             )
-        self._teach(key, shot_labels(painted, self.unpainted, boxes))
+        labels, guessed = shot_labels(painted, self.unpainted, boxes), None
+        if boxes:
+            all_boxed = not _is_unknown(painted, self.unpainted)
+            guessed = guessed_pixels(labels, all_boxed=all_boxed) & (painted == 0)  # type: ignore[arg-type]
+        self._teach(key, labels, guessed)
         missing = self.session.support.unpainted
         if missing and self.session.support.class_ids:
             names = ", ".join(f"'{c.name}'" for c in missing)
@@ -385,9 +391,9 @@ class Controller:
     def _boxes(self, key: FrameKey) -> Sequence[Box]:
         return self._layers.boxes(key, self._box_class)
 
-    def _teach(self, key: FrameKey, labels: LabelMap) -> None:
+    def _teach(self, key: FrameKey, labels: LabelMap, guessed: npt.NDArray[np.bool_] | None = None) -> None:
         self._take_corrections(key)
-        self.session.teach(Shot(self._read_frame(key), labels))  # type: ignore[arg-type] # whole numbers of any kind
+        self.session.teach(Shot(self._read_frame(key), labels, guessed))  # type: ignore[arg-type] # numbers of any kind
         if self.session.proposal(key) is None:
             self._layers.clear_proposals([key])
         self._follow_classes()
@@ -570,27 +576,48 @@ class Controller:
         if not layers:
             raise ExportError("there are no labels to export yet; paint and teach, or accept a proposal, first")
         names = default_names(name for _, name in layers)
-        choices = [ExportChoice(uid, name, file) for (uid, name), file in zip(layers, names, strict=True)]
+        choices = [
+            ExportChoice(uid, name, file, self._layers.source_of(uid))
+            for (uid, name), file in zip(layers, names, strict=True)
+        ]
         request = self._view.ask_export(choices)
         if request is None or not request.files:
             return
         stacks = [(path, self._export_stack(uid, request.with_proposals)) for uid, path in request.files]
         self._exporting = "Writing files ..."
         self._exporter.start(
-            partial(export_job, stacks, request.overwrite), partial(self._receive_export, []), len(stacks)
+            partial(export_job, stacks, request.format, request.overwrite),
+            partial(self._receive_export, []),
+            len(stacks),
         )
 
-    def _export_stack(self, uid: str, with_proposals: bool) -> ExportStack:
+    def _export_stack(self, uid: str, with_proposals: bool) -> LabelStack:
         stack = self._layers.export_stack(uid)
         labels = stack.labels
+        notes = {p: PlaneNote("painted") for p in np.ndindex(*labels.shape[:-2]) if labels[p].any()}
+        for key in self.session.frames:
+            if _uid(key) == uid and self.session.state(key) is FrameState.ACCEPTED:
+                notes[_position(key)] = PlaneNote("accepted")
+            elif _uid(key) == uid and self.session.state(key) is FrameState.TAUGHT:
+                notes[_position(key)] = PlaneNote("painted")
         if with_proposals:
             for key in self.session.review_queue():
                 waiting = self.session.proposal(key)
                 if _uid(key) == uid and waiting is not None:
                     slice_ = labels[_position(key)]  # (H, W), a view
                     slice_[...] = np.where(slice_ == 0, waiting.labels, slice_)
+                    notes[_position(key)] = PlaneNote("proposed", waiting.score)
         labels[labels == PAINTED_BACKGROUND] = BACKGROUND
-        return stack
+        return LabelStack(
+            labels,
+            stack.name,
+            axes_letters(stack.axis_labels, len(stack.axis_labels)) or "",
+            stack.spacing,
+            stack.units,
+            self.session.classes,
+            stack.source,
+            notes,
+        )
 
     @_watched
     def _receive_export(self, written: list[str], item: object) -> None:
@@ -635,7 +662,9 @@ class Controller:
         shot = next((shot for shot in self.session.support if shot.key == key), None)
         if shot is None or not shot.is_partial:
             return labels
-        return np.where(shot.labels == BACKGROUND, PAINTED_BACKGROUND, labels).astype(np.int32)
+        said = shot.said
+        painted = np.where((said == UNLABELLED) & (shot.labels != UNLABELLED), 0, labels)  # what was guessed from boxes
+        return np.where(said == BACKGROUND, PAINTED_BACKGROUND, painted).astype(np.int32)
 
     def _ensure_proposals(self, uid: str) -> None:
         """Make the proposal layer; one that somebody deleted comes back with every open proposal."""
@@ -954,7 +983,7 @@ def shot_labels(painted: LabelMap, unpainted: Unpainted, boxes: Sequence[Box] = 
         See `box_labels`; where unpainted pixels are background, everything has its box. Paint stands over boxes.
     """
     background = painted == PAINTED_BACKGROUND
-    unknown = unpainted == "unknown" or (unpainted == "automatic" and bool(background.any()))
+    unknown = _is_unknown(painted, unpainted)
     if boxes:
         boxed = box_labels((painted.shape[0], painted.shape[1]), boxes, all_boxed=not unknown)
         np.copyto(boxed, painted, where=(painted != 0) & ~background, casting="unsafe")
@@ -965,6 +994,11 @@ def shot_labels(painted: LabelMap, unpainted: Unpainted, boxes: Sequence[Box] = 
         np.copyto(labels, UNLABELLED, where=painted == 0)
     np.copyto(labels, BACKGROUND, where=background)
     return labels
+
+
+def _is_unknown(painted: LabelMap, unpainted: Unpainted) -> bool:
+    """Whether nothing is known of unpainted pixels."""
+    return unpainted == "unknown" or (unpainted == "automatic" and bool((painted == PAINTED_BACKGROUND).any()))
 
 
 def _slice_line(now: Situation, note: str) -> str:
