@@ -10,9 +10,10 @@ from torch.nn.functional import one_hot
 from napari_fewshot.models.backbones.base import Alignment, Level
 from napari_fewshot.models.backbones.mica import Mica
 from napari_fewshot.models.blocks.resampling import sample
-from napari_fewshot.models.weights import shipped, shipped_weights
+from napari_fewshot.models.weights import shipped
 from napari_fewshot.training.made import draw_world
 from napari_fewshot.training.pictures import Picture
+from tests.golden.pins import shipped_backbones
 
 WORLDS = (91, 92, 93, 95, 96, 97)
 """Seeds that no recipe uses; each has a picture to learn from and one to be labelled."""
@@ -52,7 +53,7 @@ def error(mica: Mica, strides: tuple[int, ...], alignment: Alignment) -> float:
 
 
 def test_labels_are_found_best_where_the_levels_say_that_their_cells_lie() -> None:
-    for card in shipped_weights():
+    for card in shipped_backbones():
         mica = Mica(shipped(card["name"]))
         for strides in ((4,), (8,)):
             other: Alignment = "corner" if mica.levels[0].alignment == "centre" else "centre"
@@ -60,7 +61,7 @@ def test_labels_are_found_best_where_the_levels_say_that_their_cells_lie() -> No
 
 
 def test_training_helped() -> None:
-    for card in shipped_weights():
+    for card in shipped_backbones():
         trained = Mica(shipped(card["name"]))
         tensors = shipped(card["name"])
         shuffled = {  # the same numbers, in an order that means nothing
