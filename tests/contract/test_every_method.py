@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from skimage.measure import label, regionprops
 
-from napari_fewshot import Frame, Shot, SupportSet, list_segmenters, load_segmenter
+from napari_fewshot import Box, Frame, Shot, SupportSet, Tag, list_segmenters, load_segmenter
 from napari_fewshot.errors import ImageError, MaskError, SupportError
 from napari_fewshot.models import list_backbones
+from napari_fewshot.models.methods.base import TakesTags
 from napari_fewshot.models.registry import AUTO_BACKBONE
 from napari_fewshot.segmenter import Concept, FewShotSegmenter
 
@@ -175,6 +177,28 @@ def test_scribbles_are_enough(segmenter: FewShotSegmenter) -> None:
         Frame("q", scene(7, (128, 128))[0])
     )
     assert iou(proposal.labels, scene(7, (128, 128))[1]) > 0.5
+
+
+def test_boxes_are_enough(segmenter: FewShotSegmenter, method: str) -> None:
+    assert "boxes" in next(card for card in list_segmenters() if card.name == method).accepts
+    image, labels = scene(1, (128, 128))
+    boxes = [Box(*region.bbox) for region in regionprops(label(labels))]
+    query, truth = scene(7, (128, 128))
+    for all_boxed in (True, False):
+        shot = Shot.boxed(Frame("a", image), boxes, all_boxed=all_boxed)
+        assert iou(segmenter.learn(SupportSet([shot])).propose(Frame("q", query)).labels, truth) > 0.5
+
+
+def test_tags_count_only_where_the_card_says_so(segmenter: FewShotSegmenter, method: str) -> None:
+    image, labels = scene(1, (128, 128))
+    shots, query = [Shot(Frame("a", image), labels)], Frame("q", scene(7, (128, 128))[0])
+    plain = segmenter.learn(SupportSet(shots)).propose(query)
+    tags = [Tag(Frame("t", scene(2, (128, 128))[0]), (1,))]
+    tagged = segmenter.learn(SupportSet(shots, tags=tags)).propose(query)
+    takes_tags = "tags" in next(card for card in list_segmenters() if card.name == method).accepts
+    assert takes_tags is isinstance(segmenter.method, TakesTags)  # type: ignore[attr-defined]
+    assert takes_tags is not np.array_equal(plain.probabilities, tagged.probabilities)
+    assert iou(tagged.labels, scene(7, (128, 128))[1]) > 0.6
 
 
 def test_one_painted_pixel_is_enough_to_work(segmenter: FewShotSegmenter) -> None:
