@@ -34,7 +34,7 @@ def shot(seed: int, mask: torch.Tensor | None = None) -> SupportFeatures:
 
 @pytest.mark.parametrize("lift", [None, RandomFeatures(16)])
 def test_it_finds_what_scikit_learn_finds(lift: RandomFeatures | None) -> None:
-    """The same minimum as scikit-learn's solver on the same standardised pixels, all of them, with the same weights."""
+    """The same minimum as scikit-learn's solver on the same standardised pixels, all of them, with the same weights, two shots."""
     levels = LiftedLevels(lift)
     method = Logistic(shrinkage=0.05, prior=0, levels=levels)
     state = method.fit([shot(1), shot(2)], (1, 2))
@@ -43,7 +43,7 @@ def test_it_finds_what_scikit_learn_finds(lift: RandomFeatures | None) -> None:
     y = torch.cat([labels(1), labels(2)]).flatten()
     standard = (x - x.mean(0)) / (x.std(0, correction=0) + 0.1)
     weight = (1 / 3 / torch.bincount(y).double())[y].numpy()
-    reference = LogisticRegression(C=1 / 0.05, tol=1e-8, max_iter=2000).fit(standard, y, sample_weight=weight)
+    reference = LogisticRegression(C=2**0.5 / 0.05, tol=1e-8, max_iter=2000).fit(standard, y, sample_weight=weight)
     query = levels.sample(features(9), ys, xs)
     asked = (query - x.mean(0)) / (x.std(0, correction=0) + 0.1)
     found = method.predict(state, features(9)).flatten(1).T

@@ -82,7 +82,8 @@ class Logistic(AdditiveMethod[ShotSamples, LogisticWeights]):
     Parameters
     ----------
     shrinkage
-        lambda, for features of unit variance and weights d that sum to 1.
+        lambda at one shot, for features of unit variance and weights d that sum to 1; of K shots it is divided by
+        sqrt(K): what several images agree on can be believed further.
     prior
         Between 0, every label as likely as any other, and 1, as likely as its share of the taught area.
     levels
@@ -119,7 +120,8 @@ class Logistic(AdditiveMethod[ShotSamples, LogisticWeights]):
         y = torch.arange(len(there), device=x.device).repeat_interleave(numbers)
         mean = x.mean(0)
         deviation = _deviation(x.sub_(mean)) + _FLOOR
-        fitted = _fit(x.div_(deviation), y, numbers, self.shrinkage)  # (labels there, D + 1)
+        shrinkage = self.shrinkage / len(summaries) ** 0.5
+        fitted = _fit(x.div_(deviation), y, numbers, shrinkage)  # (labels there, D + 1)
         areas = torch.tensor([float(sum(s.area for s in pooled[column])) for column in there], device=x.device)
         offset = fitted[:, -1] + self.prior * _log_shares(areas)
         weights = fitted[:, :-1].T / deviation[:, None]
