@@ -914,7 +914,8 @@ def test_a_table_of_objects_lists_decided_slices_and_who_decided(dock: Dock, tmp
         dock.view.request = ExportRequest((("a", path),), with_proposals=with_proposals, format="csv")
         dock.controller.export()
         dock.exporter.finish()
-    without, with_them = (list(csv.DictReader((tmp_path / f"{name}.csv").open())) for name in (False, True))
+    texts = [(tmp_path / f"{name}.csv").read_text("utf-8") for name in (False, True)]
+    without, with_them = (list(csv.DictReader(text.splitlines())) for text in texts)
     assert {row["provenance"] for row in without} == {"painted"} and {row["score"] for row in without} == {""}
     assert {row["provenance"] for row in with_them} == {"painted", "proposed"}
     assert len({row["plane"] for row in without}) == 1 < len({row["plane"] for row in with_them})
@@ -948,7 +949,7 @@ def test_a_full_disk_is_told_about(dock: Dock, tmp_path: Path, monkeypatch: pyte
     def full(*args: Any, **kwargs: Any) -> None:
         raise FewShotError("the disk is full; free some space")
 
-    monkeypatch.setattr("napari_fewshot.ui.jobs.write_labels_tiff", full)
+    monkeypatch.setattr("napari_fewshot.ui.jobs.write_labels", full)
     dock.view.request = ExportRequest((("a", tmp_path / "a.tif"),))
     dock.controller.export()
     dock.exporter.finish()

@@ -6,6 +6,7 @@ from pathlib import Path
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
+    QComboBox,
     QDialog,
     QDialogButtonBox,
     QFileDialog,
@@ -19,11 +20,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_fewshot.io.formats import LABEL_FORMATS, LabelFormat
+from napari_fewshot.io.ome_zarr import is_zarr
 from napari_fewshot.ui.ports import ExportChoice, ExportRequest
 
 
 class ExportDialog(QDialog):
-    """One row for every labels layer: a tick, and the name of its file.
+    """The format, and one row for every labels layer: a tick, and the name of its file.
 
     Parameters
     ----------
@@ -39,6 +42,9 @@ class ExportDialog(QDialog):
         self._choices = tuple(choices)
         self._overwrite = False
         self.folder = QLineEdit(str(folder))
+        self.format = QComboBox()
+        self.format.addItems([each.title for each in LABEL_FORMATS])
+        self.shared = QLineEdit()  # the one file of formats that put all images into it
         browse = QPushButton("Browse ...")
         browse.clicked.connect(self._browse)
         where = QHBoxLayout()
@@ -51,7 +57,7 @@ class ExportDialog(QDialog):
         for row, choice in enumerate(self._choices):
             tick, name = QCheckBox(choice.name), QLineEdit(choice.file_name)
             tick.setChecked(True)
-            tick.toggled.connect(name.setEnabled)
+            tick.toggled.connect(self._follow)
             rows.addWidget(tick, row, 0)
             rows.addWidget(name, row, 1)
             self.ticks.append(tick)
@@ -63,33 +69,38 @@ class ExportDialog(QDialog):
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)
-        note = QLabel("TIFF files, compressed, with the size of a pixel: they open in Fiji, QuPath, napari and Python.")
-        note.setWordWrap(True)
-        layout.addWidget(note)
+        self.note = QLabel()
+        self.note.setWordWrap(True)
+        layout.addWidget(self.format)
+        layout.addWidget(self.note)
         layout.addLayout(where)
+        layout.addWidget(self.shared)
         layout.addLayout(rows)
         layout.addWidget(self.with_proposals)
         layout.addWidget(buttons)
         self.setMinimumWidth(480)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
+        self._shown = LABEL_FORMATS[0]
+        self.format.currentIndexChanged.connect(self._change_format)
+        self._change_format()
 
     def request(self) -> ExportRequest:
         """What is asked for as the dialog stands."""
-        folder = Path(self.folder.text()).expanduser()
+        chosen = self._chosen()
         files = tuple(
-            (choice.uid, folder / _tiff(name.text()))
+            (choice.uid, self._path(choice, self.shared if chosen.joint else name))
             for choice, tick, name in zip(self._choices, self.ticks, self.names, strict=True)
-            if tick.isChecked() and name.text().strip()
+            if tick.isChecked() and (self.shared if chosen.joint else name).text().strip()
         )
-        return ExportRequest(files, self.with_proposals.isChecked(), self._overwrite)
+        return ExportRequest(files, self.with_proposals.isChecked(), self._overwrite, chosen.name)
 
     def accept(self) -> None:
         """Close if the names are different, and existing files may be replaced."""
         paths = [path for _, path in self.request().files]
-        if len({str(path).casefold() for path in paths}) < len(paths):
+        if not self._chosen().joint and len({str(path).casefold() for path in paths}) < len(paths):
             QMessageBox.warning(self, "Export labels", "Two files have the same name; give each its own.")
             return
-        existing = [path for path in paths if path.exists()]
+        existing = [path for path in dict.fromkeys(map(self._replaced, paths)) if path.exists()]
         if existing and not self._may_replace(existing):
             return
         self._overwrite = bool(existing)
@@ -106,12 +117,41 @@ class ExportDialog(QDialog):
         )
         return bool(answer == QMessageBox.StandardButton.Yes)
 
+    def _chosen(self) -> LabelFormat:
+        return LABEL_FORMATS[self.format.currentIndex()]
+
+    def _path(self, choice: ExportChoice, name: QLineEdit) -> Path:
+        """Where labels go: beside their image in its own OME-Zarr, otherwise into the folder."""
+        if self._chosen().name == "ome-zarr" and choice.source is not None and is_zarr(choice.source):
+            return choice.source
+        return self._chosen().named(Path(self.folder.text()).expanduser() / name.text().strip())
+
+    def _replaced(self, path: Path) -> Path:
+        """What writing to a path would replace."""
+        if self._chosen().name == "ome-zarr":
+            return path / "labels" / "labels"
+        return path.with_suffix("") if self._chosen().name == "png" and path.with_suffix("").is_dir() else path
+
+    def _change_format(self) -> None:
+        """Say what the format is for, and let names end as its files do."""
+        chosen = self._chosen()
+        for name in self.names:
+            stem = name.text()
+            ending = next((each for each in self._shown.suffixes if each and stem.lower().endswith(each)), "")
+            name.setText(f"{stem[: len(stem) - len(ending)]}{chosen.suffix}")
+        self.shared.setText(f"labels{chosen.suffix}")
+        self.note.setText(chosen.summary)
+        self._shown = chosen
+        self._follow()
+
+    def _follow(self) -> None:
+        joint = self._chosen().joint
+        self.shared.setVisible(joint)
+        for tick, name in zip(self.ticks, self.names, strict=True):
+            name.setVisible(not joint)
+            name.setEnabled(tick.isChecked())
+
     def _browse(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder for the labels", self.folder.text())
         if folder:
             self.folder.setText(folder)
-
-
-def _tiff(name: str) -> str:
-    name = name.strip()
-    return name if name.lower().endswith((".tif", ".tiff")) else f"{name}.tif"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.frames import Frame, FrameKey
-from napari_fewshot.io.labels import write_labels_tiff
-from napari_fewshot.io.units import axes_letters
+from napari_fewshot.io.formats import label_format, write_labels
+from napari_fewshot.io.label_stack import LabelStack
 from napari_fewshot.propagation import FrameFailure
 from napari_fewshot.segmenter import FewShotSegmenter, Prepares, SegmenterSettings
 from napari_fewshot.session import Run
-from napari_fewshot.ui.ports import Asker, ExportStack, Features
+from napari_fewshot.ui.ports import Asker, Features
 
 _LONGEST_REST = 1.0  # seconds
 _NAP = 0.02  # seconds, after which somebody who wants it to stop is heard
@@ -190,25 +190,22 @@ def look_up_job(features: Features, backbone: str, with_names: bool, asker: Aske
         yield Failed(error)
 
 
-def export_job(stacks: Sequence[tuple[Path, ExportStack]], overwrite: bool, asker: Asker) -> Iterator[object]:
-    """Write one file after the other, yielding each."""
+def export_job(
+    stacks: Sequence[tuple[Path, LabelStack]], format: str, overwrite: bool, asker: Asker
+) -> Iterator[object]:
+    """Write one file after the other, yielding each; stacks of the same path go into one file."""
+    files: dict[Path, list[LabelStack]] = {}
+    for path, stack in stacks:
+        files.setdefault(path, []).append(stack)
     try:
-        for path, stack in stacks:
+        for path, together in files.items():
             if asker.gave_up():
                 return
             yield Stage(f"Writing {path.name} ...")
-            yield Written(
-                write_labels_tiff(
-                    path,
-                    stack.labels,
-                    spacing=stack.spacing,
-                    unit=stack.units,
-                    axes=axes_letters(stack.axis_labels, len(stack.axis_labels)),
-                    overwrite=overwrite,
-                )
-            )
+            content = together if label_format(format).joint else together[0]
+            for written in write_labels(path, content, format=format, overwrite=overwrite):
+                yield Written(written)
     except Exception as error:  # noqa: BLE001 - a thread has nobody else to tell
         yield Failed(error)
         return
     yield Finished()
-

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from weakref import ref
 
@@ -400,6 +401,11 @@ class LayerLink:
             if linked.labels is not None or (_is_usable(linked) and self._adoptable(linked) is not None)
         ]
 
+    def source_of(self, uid: str) -> Path | None:
+        """The file or folder that an image was opened from, where there is one on this machine."""
+        path = getattr(self._linked[uid].image.source, "path", None)
+        return Path(path) if path and Path(path).exists() else None
+
     def export_stack(self, uid: str) -> ExportStack:
         """A copy of the labels of an image, 254 for painted background, with what is known of its scale."""
         linked = self._linked[uid]
@@ -415,6 +421,8 @@ class LayerLink:
             tuple(float(scale[axis]) for axis in layout.spatial),
             tuple(units[axis] for axis in layout.spatial),
             tuple(names[axis] for axis in layout.spatial),
+            str(image.name),
+            self.source_of(uid),
         )
 
     # ------------------------------------------------------------------ private: events

@@ -40,30 +40,37 @@ Job = Callable[[Asker], Iterator[object]]
 
 @dataclass(frozen=True)
 class ExportChoice:
-    """A label layer that can be exported: which image it belongs to, its name, and the file name to suggest."""
+    """A label layer that can be exported: its image, that one's name and file, and the file name to suggest."""
 
     uid: str
     name: str
     file_name: str
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What a person asked to export: layer (uid) and file for each, and whether open proposals count."""
+    """What a person asked to export: layer (uid) and file for each, and whether open proposals count.
+
+    In a format of one file for all images, the files are the same.
+    """
 
     files: tuple[tuple[str, Path], ...]
     with_proposals: bool = False
     overwrite: bool = False
+    format: str = "tiff"
 
 
 @dataclass(frozen=True, eq=False)
 class ExportStack:
-    """The labels of one image, ready to write."""
+    """The labels of one image, with what its layer knows."""
 
     labels: Stack
     spacing: tuple[float, ...]
     units: tuple[str, ...]
     axis_labels: tuple[str, ...]
+    name: str = "labels"
+    source: Path | None = None
 
 
 class View(Protocol):
@@ -187,6 +194,10 @@ class Layers(Protocol):
 
     def label_layers(self) -> Sequence[tuple[str, str]]:
         """(uid, name of the image) of every image that has a labels layer."""
+        ...
+
+    def source_of(self, uid: str) -> Path | None:
+        """The file or folder that an image was opened from, where there is one on this machine."""
         ...
 
     def export_stack(self, uid: str) -> ExportStack:

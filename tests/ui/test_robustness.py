@@ -11,6 +11,7 @@ import pytest
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QApplication, QMessageBox
 
+from napari_fewshot.io.formats import LABEL_FORMATS
 from napari_fewshot.session import FrameState
 from napari_fewshot.ui.export_dialog import ExportDialog
 from napari_fewshot.ui.ports import ExportChoice
@@ -282,4 +283,30 @@ def test_the_export_dialog_asks_before_it_replaces_files(
     assert [path.name for _, path in request.files] == ["a_labels.tif", "b_labels.tif"]
     dialog.ticks[0].setChecked(False)
     assert [uid for uid, _ in dialog.request().files] == ["b"]
+    dialog.deleteLater()
+
+
+def test_the_export_dialog_names_files_as_the_format_does(opened: Callable[..., Any], tmp_path: Path) -> None:
+    _, dock = opened(BrightnessSegmenter())
+    (tmp_path / "image.zarr").mkdir()
+    choices = [ExportChoice("a", "a", "a_labels.tif"), ExportChoice("b", "b", "b_labels.tif", tmp_path / "image.zarr")]
+    dialog = ExportDialog(choices, tmp_path, dock)
+    named = {}
+    for number, each in enumerate(LABEL_FORMATS):
+        dialog.format.setCurrentIndex(number)
+        request = dialog.request()
+        named[each.name] = [path.name for _, path in request.files]
+        assert request.format == each.name and dialog.note.text() == each.summary
+    assert named == {
+        "tiff": ["a_labels.tif", "b_labels.tif"],
+        "ome-zarr": ["a_labels.ome.zarr", "image.zarr"],
+        "nifti": ["a_labels.nii.gz", "b_labels.nii.gz"],
+        "png": ["a_labels.png", "b_labels.png"],
+        "coco": ["labels.json", "labels.json"],
+        "coco-rle": ["labels.json", "labels.json"],
+        "yolo": ["labels", "labels"],
+        "csv": ["labels.csv", "labels.csv"],
+    }
+    dialog.format.setCurrentIndex(0)
+    assert [path.name for _, path in dialog.request().files] == ["a_labels.tif", "b_labels.tif"]
     dialog.deleteLater()
