@@ -366,3 +366,11 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
     monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
     with pytest.raises(SettingsError, match=r'pip install "napari-fewshot\[nifti\]"'):
         write_labels(tmp_path / "a.nii", stack_of(blobs()))
+
+
+def test_the_example_of_the_page_on_files_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs/files.md").read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(page.split("```python\n")[-1].split("```")[0], "files.md", "exec"), {})
+    assert tifffile.imread("cells.tif").shape == (3, 64, 64)
+    assert "cells_z000" in Path("objects.csv").read_text("utf-8")

@@ -35,7 +35,7 @@ def encode(
     Examples
     --------
     >>> encode(np.array([[False, True], [True, False]]))
-    {'size': [2, 2], 'counts': '1010'}
+    {'size': [2, 2], 'counts': '121'}
     """
     height, width = size or mask.shape
     columns = np.zeros((mask.shape[1], height), bool)
