@@ -155,9 +155,9 @@ def folder(
             find_sets,
             folder_journal_settings,
         )
-        from napari_fewshot.evaluation.journal import Journal
         from napari_fewshot.evaluation.metrics import mean
         from napari_fewshot.evaluation.tables import FolderRun, folder_numbers, folder_table, write_tables
+        from napari_fewshot.io.journal import Journal
 
         protocol = FolderProtocol(asked.shots, seeds, queries)
         sets = find_sets(data)
@@ -204,8 +204,8 @@ def _benchmark(
     with _resumable():
         from napari_fewshot.evaluation.episodes import Protocol, Tally, journal_settings, usable_classes
         from napari_fewshot.evaluation.episodes import evaluate as outcomes_of
-        from napari_fewshot.evaluation.journal import Journal
         from napari_fewshot.evaluation.tables import Run, benchmark_numbers, benchmark_table, write_tables
+        from napari_fewshot.io.journal import Journal
 
         protocols = [Protocol(k, ways, episodes, seed, size) for k in asked.shots]
         console = asked.console()

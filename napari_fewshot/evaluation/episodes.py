@@ -9,12 +9,12 @@ import numpy as np
 
 from napari_fewshot import __version__
 from napari_fewshot.errors import ImageError, SettingsError, SupportError
-from napari_fewshot.evaluation.journal import Journal
 from napari_fewshot.evaluation.metrics import Counts, ImageCounts, Scores, Totals, count
 from napari_fewshot.evaluation.pools import Pool
 from napari_fewshot.evaluation.reading import resized, resized_labels
 from napari_fewshot.evaluation.timing import propose_timed
 from napari_fewshot.frames import Frame, Image, Labels
+from napari_fewshot.io.journal import Journal
 from napari_fewshot.segmenter import FewShotSegmenter
 from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from napari_fewshot import __version__
 from napari_fewshot.errors import ImageError, SettingsError, SupportError
-from napari_fewshot.evaluation.journal import Journal
 from napari_fewshot.evaluation.metrics import Counts, count, mean
 from napari_fewshot.evaluation.timing import Timed, propose_timed
 from napari_fewshot.frames import Frame, Image, Labels
+from napari_fewshot.io.journal import Journal
 from napari_fewshot.io.names import TIFF
 from napari_fewshot.io.rasters import read_image, read_label_map
 from napari_fewshot.segmenter import FewShotSegmenter

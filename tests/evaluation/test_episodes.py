@@ -12,9 +12,9 @@ from PIL import Image
 
 from napari_fewshot.errors import ImageError, SettingsError, SupportError
 from napari_fewshot.evaluation.episodes import Outcome, Protocol, Tally, draw, evaluate, journal_settings
-from napari_fewshot.evaluation.journal import Journal
 from napari_fewshot.evaluation.pools import Pool
 from napari_fewshot.frames import Frame
+from napari_fewshot.io.journal import Journal
 from napari_fewshot.segmenter import TileProgress
 from napari_fewshot.support import SupportSet
 from tests.evaluation.made_up import PhotographConcept, PhotographSegmenter, made_pool
@@ -229,5 +229,5 @@ def test_other_settings_do_not_mix(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"\(images: \w+, now \w+\)"):
         journal(file, made_pool(images=4), protocol)
     file.write_text('{"a list of": "something else"}\n')
-    with pytest.raises(SettingsError, match="no journal of an evaluation"):
+    with pytest.raises(SettingsError, match="no journal of this program"):
         journal(file, pool, protocol)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from napari_fewshot.errors import ImageError, ReadError, SettingsError
 from napari_fewshot.evaluation.folders import FolderProtocol, SetOutcome, evaluate_sets, find_sets
-from napari_fewshot.evaluation.journal import Journal
 from napari_fewshot.frames import Frame
+from napari_fewshot.io.journal import Journal
 from napari_fewshot.segmenter import TileProgress
 from napari_fewshot.support import SupportSet
 from tests.evaluation.made_up import PhotographConcept, PhotographSegmenter, make_set, save

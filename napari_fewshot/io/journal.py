@@ -1,4 +1,4 @@
-"""What was measured so far, in a file that survives a kill: one line of JSON for each finding."""
+"""What was found so far, in a file that survives a kill: one line of JSON for each finding."""
 
 import json
 import os
@@ -79,7 +79,7 @@ class Journal:
     def _check(self, first: Record | None, settings: Record) -> None:
         begun = (first or {}).get("settings")
         if not isinstance(begun, dict):
-            raise SettingsError(f"'{self.file}' is no journal of an evaluation; choose another folder with --out")
+            raise SettingsError(f"'{self.file}' is no journal of this program; choose another folder with --out")
         differing = [name for name in {**begun, **settings} if begun.get(name) != settings.get(name)]
         if differing:
             told = ", ".join(f"{name}: {begun.get(name)}, now {settings.get(name)}" for name in differing)
