@@ -8,28 +8,20 @@ what it learnt on few kinds of images does less harm on others: the paper's own 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
 from napari_fewshot.models.blocks.enrichment import PAPER_BINS, FeatureEnrichment
-from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, bounded, collect_pixels, pooled_mean, unit
+from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, bounded, collect_pixels
 from napari_fewshot.models.blocks.layers import classifier, reduction, resized
 from napari_fewshot.models.blocks.matching import MatchingLevels
-from napari_fewshot.models.blocks.nearest import nearest_cosine
-from napari_fewshot.models.blocks.prior import stretched
-from napari_fewshot.models.blocks.relevance import feature_relevance, foreground_minus_background
-from napari_fewshot.models.blocks.similarity import cosine_map
 from napari_fewshot.models.methods.base import SupportFeatures, with_background
-from napari_fewshot.models.methods.pfenet import PFENet, Seen
+from napari_fewshot.models.methods.pfenet import PFENet
+from napari_fewshot.models.methods.prior_cues import ALL_CUES, COMPARED, Known, PriorCues
 from napari_fewshot.models.methods.trained import Episode, TrainedMethod, segmentation_losses
-
-_COMPARED: Final = 600
-"""Pixels of a class, and of everything else, that a query is compared with in front of the trained module."""
-
-_OWN_CUES: Final = 4
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,7 @@ class EnrichmentConfig:
     strides: tuple[int, ...]
     width: int = 48
     bins: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
-    cues: int = _OWN_CUES
+    cues: int = ALL_CUES
     dropout: float = 0.2
     corrects: bool = True
 
@@ -100,28 +92,6 @@ class Enrichment(nn.Module):
         return self.classify(enriched)[:, 0], [answer[:, 0] for answer in inner]
 
 
-@dataclass(frozen=True, eq=False)
-class Known:
-    """What the module is told of one class.
-
-    Attributes
-    ----------
-    vector
-        (D,) masked average over the shots.
-    seen
-        Its pixels, and how the prior becomes a logit.
-    rest
-        (M, D) pixels of everything else, of length 1; may be none.
-    relevance
-        (D,) how much each feature tells the class from the rest.
-    """
-
-    vector: Tensor
-    seen: Seen
-    rest: Tensor
-    relevance: Tensor
-
-
 class GuidedEnrichment(TrainedMethod[ShotPixels, tuple[Known, ...]]):
     """PFENet with its feature enrichment module."""
 
@@ -131,7 +101,7 @@ class GuidedEnrichment(TrainedMethod[ShotPixels, tuple[Known, ...]]):
     def __init__(self, config: EnrichmentConfig, head: nn.Module | None = None) -> None:
         super().__init__(config, head)
         self.levels = MatchingLevels(config.strides)
-        self._prior = PFENet(self.levels)
+        self._cues = PriorCues(self.levels, config.cues)
 
     @classmethod
     def network(cls, config: EnrichmentConfig) -> nn.Module:
@@ -140,19 +110,12 @@ class GuidedEnrichment(TrainedMethod[ShotPixels, tuple[Known, ...]]):
 
     def summarise(self, shot: SupportFeatures) -> ShotPixels:
         """Keep some pixels of every label."""
-        return collect_pixels(shot.parts(), self.levels, shot.is_dense, _COMPARED)
+        return collect_pixels(shot.parts(), self.levels, shot.is_dense, COMPARED)
 
     def combine(self, summaries: Sequence[ShotPixels], class_ids: tuple[int, ...]) -> tuple[Known, ...]:
         """Pool every class, and fill its banks."""
-        shots = bounded(summaries, len(with_background(class_ids)), _COMPARED)
-        return tuple(self._known(shots, class_id) for class_id in class_ids)
-
-    def _known(self, shots: Sequence[ShotPixels], class_id: int) -> Known:
-        others = [unit(p.features) for shot in shots for value, p in shot.labels.items() if value != class_id]
-        vector = pooled_mean(shots, class_id)
-        relevance = feature_relevance(foreground_minus_background(shots, class_id))
-        rest = torch.cat(others) if others else vector.new_zeros((0, len(vector)))
-        return Known(vector, self._prior.seen(shots, class_id), rest[:: max(1, -(-len(rest) // _COMPARED))], relevance)
+        shots = bounded(summaries, len(with_background(class_ids)), COMPARED)
+        return tuple(self._cues.known(shots, class_id) for class_id in class_ids)
 
     def logits(self, solution: tuple[Known, ...], query: FeaturePyramid) -> tuple[Tensor, Level]:
         """Answer for every class alone."""
@@ -162,16 +125,8 @@ class GuidedEnrichment(TrainedMethod[ShotPixels, tuple[Known, ...]]):
 
     def _answers(self, known: Known, cells: Tensor, level: Level, size: tuple[int, int]) -> tuple[Tensor, list[Tensor]]:
         """Logits (1, h, w) of one class, and the auxiliary ones of each scale."""
-        cosines = torch.stack([nearest_cosine(cells, bank) for bank in known.seen.banks])  # (K, h, w)
-        raw = cosines.mean(0)
-        calibrated = known.seen.calibration.logit(raw)
-        shown = -(-size[0] // level.stride), -(-size[1] // level.stride)
-        cues = [stretched(cosines, shown)]
-        if self.config.cues == _OWN_CUES:
-            margin = raw - nearest_cosine(cells, known.rest)
-            cosine = cosine_map(cells, known.vector[None], known.relevance)[0]
-            cues += [torch.tanh(calibrated / 4), margin, cosine]
-        logits, inner = self.head(*map(self.on_head, (cells, known.vector[None], torch.stack(cues)[None])))
+        cues, calibrated = self._cues.maps(known, cells, level, size)
+        logits, inner = self.head(*map(self.on_head, (cells, known.vector[None], cues[None])))
         return logits + self.on_head(calibrated) if self.config.corrects else logits, inner
 
     def loss(self, episode: Episode) -> dict[str, Tensor]:
