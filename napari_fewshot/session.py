@@ -11,8 +11,7 @@ something newer has overtaken. The Python API, the command line and the dock all
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from threading import Lock
 from types import MappingProxyType
 from typing import Any
@@ -25,56 +24,22 @@ from napari_fewshot.errors import MaskError, SupportError
 from napari_fewshot.frames import Frame, FrameKey, Labels, frame_name
 from napari_fewshot.propagation import FrameFailure, PropagationSettings, RunProgress, keep_human, propagate
 from napari_fewshot.proposals import Proposal
+from napari_fewshot.provenance import FrameProvenance, OriginMap, count, in_a_word, of_proposal
 from napari_fewshot.segmenter import FewShotSegmenter, SegmenterSettings
+from napari_fewshot.session_state import FrameState as FrameState
+from napari_fewshot.session_state import OpenProposal as OpenProposal
+from napari_fewshot.session_state import (
+    SessionState,
+    differs,
+    fits,
+    merged_proposals,
+    painted_over,
+    unpainted,
+    with_names,
+)
 from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet, Tag
 
 _UNDO_DEPTH = 100
-
-
-class FrameState(StrEnum):
-    """Where a frame stands in the review."""
-
-    UNTOUCHED = "untouched"
-    TAUGHT = "taught"
-    PROPOSED = "proposed"
-    CORRECTED = "corrected"
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-
-
-@dataclass(frozen=True, eq=False)
-class OpenProposal:
-    """What is kept of a proposal until somebody decides on it: small, whatever the number of classes.
-
-    Attributes
-    ----------
-    labels
-        (H, W) uint8, corrections included.
-    score
-        Expected IoU in [0, 1].
-    generation
-        The run that it came from.
-    corrections
-        (H, W) uint8, 255 where nobody corrected; None where nothing was corrected.
-    note
-        See `Proposal.note`.
-    """
-
-    labels: npt.NDArray[np.uint8]
-    score: float
-    generation: int
-    corrections: npt.NDArray[np.uint8] | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class _State:
-    """Everything that undo brings back."""
-
-    support: SupportSet = field(default_factory=SupportSet)
-    proposals: Mapping[FrameKey, OpenProposal] = field(default_factory=dict)
-    accepted: Mapping[FrameKey, Labels] = field(default_factory=dict)
-    rejected: frozenset[FrameKey] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -138,8 +103,9 @@ class Session:
         self._loaded = None if segmenter is None else (self.settings, segmenter)
         self._loading = Lock()
         self._frames: dict[FrameKey, Frame] = {}
-        self._state = _State(SupportSet((), classes))
-        self._undo: list[_State] = []
+        self._state = SessionState(SupportSet((), classes))
+        self._undo: list[SessionState] = []
+        self._redo: list[SessionState] = []
         self._generation = 0
 
     # ------------------------------------------------------------------ frames
@@ -163,13 +129,14 @@ class Session:
             self._frames[frame.key] = frame
             waiting, accepted = self._state.proposals.get(frame.key), self._state.accepted.get(frame.key)
             labels = accepted if waiting is None else waiting.labels
-            if labels is not None and not _fits(frame, labels):
+            if labels is not None and not fits(frame, labels):
                 misfits.add(frame.key)
         if misfits:
             self._state = replace(
                 self._state,
                 proposals={k: p for k, p in self._state.proposals.items() if k not in misfits},
                 accepted={k: labels for k, labels in self._state.accepted.items() if k not in misfits},
+                origins={k: origins for k, origins in self._state.origins.items() if k not in misfits},
             )
             for key in misfits:
                 self.frame_changed.emit(key)
@@ -206,20 +173,31 @@ class Session:
         """Whether there is a decision to take back."""
         return bool(self._undo)
 
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a decision to take again that was taken back."""
+        return bool(self._redo)
+
     def proposal(self, key: FrameKey) -> OpenProposal | None:
         """Return the proposal that waits for a decision, if there is one."""
         return self._state.proposals.get(key)
 
     def state(self, key: FrameKey) -> FrameState:
         """Tell where a frame stands."""
-        if key in self._state.accepted:
-            return FrameState.ACCEPTED
-        waiting = self._state.proposals.get(key)
-        if waiting is not None:
-            return FrameState.PROPOSED if waiting.corrections is None else FrameState.CORRECTED
-        if key in self._state.rejected:
-            return FrameState.REJECTED
-        return FrameState.TAUGHT if key in self._state.support.keys else FrameState.UNTOUCHED
+        return self._state.frame_state(key)
+
+    def origins(self, key: FrameKey) -> OriginMap | None:
+        """Return who says what a frame is labelled with: (H, W) values of `Origin`, None where nothing is said."""
+        return self._state.origin_map(key)
+
+    def provenance(self) -> list[FrameProvenance]:
+        """Return who says what, a row for each frame; goes through all pixels."""
+        return [self._provenance(key) for key in {**self._frames, **dict.fromkeys(self.support.keys)}]
+
+    def _provenance(self, key: FrameKey) -> FrameProvenance:
+        state, origins, waiting = self._state.frame_state(key), self._state.origin_map(key), self.proposal(key)
+        pixels = {} if origins is None else count(origins)
+        return FrameProvenance(key, state, in_a_word(pixels), pixels, None if waiting is None else waiting.score)
 
     def in_order_from(self, first: FrameKey | None) -> list[FrameKey]:
         """All frames in the order of interest to somebody who looks at one: it, its neighbours in the stack, others."""
@@ -236,14 +214,13 @@ class Session:
             Whether an open proposal counts where nothing has been decided.
         """
         decided, waiting = self._state.accepted.get(key), self._state.proposals.get(key)
-        shot = next((shot for shot in self.support if shot.key == key), None)
+        shot = self._state.shot(key)
         if decided is None and shot is not None:
-            decided = shot.said if with_proposals and waiting is not None else shot.labels
-        if decided is not None and key in self._frames and not _fits(self._frames[key], decided):
+            decided = shot.labels
+        if decided is not None and key in self._frames and not fits(self._frames[key], decided):
             decided = None  # of an image that was replaced by one of another size
         if with_proposals and waiting is not None:
-            proposed = waiting.labels.astype(np.int32)
-            decided = proposed if decided is None else keep_human(proposed, decided)
+            decided = waiting.labels.astype(np.int32)  # with what was painted in it
         return None if decided is None else np.where(decided == UNLABELLED, 0, decided).astype(np.int32)
 
     def review_queue(self) -> list[FrameKey]:
@@ -261,7 +238,9 @@ class Session:
 
     # ------------------------------------------------------------------ teaching
     def set_classes(self, classes: Iterable[LabelClass]) -> None:
-        """Name the classes; a class that is painted or tagged somewhere cannot be left out. Undo keeps the names.
+        """Name the classes; a class that is painted or tagged somewhere cannot be left out.
+
+        Undo brings back a class that was left out, and keeps the names and colours of all others.
 
         Raises
         ------
@@ -276,10 +255,11 @@ class Session:
         tagged = [tag for tag in self.support.tags if not {c.id for c in classes}.issuperset(tag.class_ids)]
         if tagged:
             raise MaskError(f"'{tagged[0].frame.name}' is said to contain that class; take its tag away first")
-        self._state, *self._undo = [
-            replace(state, support=state.support.with_classes(classes)) for state in (self._state, *self._undo)
-        ]
-        self.support_changed.emit(self.support)
+        if {c.id for c in self.classes} - {c.id for c in classes}:
+            self._remember()
+        self._undo = [with_names(state, classes) for state in self._undo]
+        self._redo = [with_names(state, classes) for state in self._redo]
+        self._decide(support=self.support.with_classes(classes))
 
     def teach(self, shot: Shot) -> None:
         """Learn from this shot from now on; an earlier one on the same frame is replaced.
@@ -296,12 +276,13 @@ class Session:
         proposals = dict(self._state.proposals)
         waiting = proposals.pop(shot.key, None)
         if waiting is not None and shot.is_partial and waiting.labels.shape == shot.labels.shape:
-            proposals[shot.key] = _painted_over(waiting, shot)
+            proposals[shot.key] = painted_over(waiting, shot)
         self._decide(
             support=self.support.with_shot(shot),
             proposals=proposals,
             accepted={k: v for k, v in self._state.accepted.items() if k != shot.key},
             rejected=self._state.rejected - {shot.key},
+            origins=self._state.origins_when_taught(shot),
         )
         self.frame_changed.emit(shot.key)
 
@@ -337,9 +318,17 @@ class Session:
         if key not in self.support.keys and key not in self._state.accepted:
             return
         self._remember()
+        proposals, shot = dict(self._state.proposals), self._state.shot(key)
+        waiting = proposals.pop(key, None)
+        if waiting is not None and shot is not None and shot.labels.shape == waiting.labels.shape:
+            waiting = unpainted(waiting, None, shot)
+        if waiting is not None:
+            proposals[key] = waiting
         self._decide(
             support=self.support.without(key),
+            proposals=proposals,
             accepted={k: v for k, v in self._state.accepted.items() if k != key},
+            origins={k: v for k, v in self._state.origins.items() if k != key},
         )
         self.frame_changed.emit(key)
 
@@ -397,13 +386,18 @@ class Session:
             return False
         if key in self._state.rejected - run.retried:
             return False
-        if any(shot.key == key and not shot.is_partial for shot in self.support):
+        shot = self._state.shot(key)
+        if shot is not None and not shot.is_partial:
             return False
         earlier = self._state.proposals.get(key)
         corrections = None if earlier is None else earlier.corrections
         labels = proposal.labels.astype(np.uint8)
-        if corrections is not None:
+        if shot is not None and shot.labels.shape == labels.shape:
+            labels = keep_human(labels.astype(np.int32), shot.said).astype(np.uint8)
+        if corrections is not None and corrections.shape == labels.shape:
             labels = np.where(corrections != UNLABELLED, corrections, labels)
+        else:
+            corrections = None  # of an image that was replaced by one of another size
         kept = OpenProposal(labels, proposal.score, run.generation, corrections, proposal.note)
         self._state = replace(
             self._state,
@@ -427,7 +421,9 @@ class Session:
                 return
             yield proposal
 
-    def correct(self, key: FrameKey, labels: npt.NDArray[np.integer[Any]]) -> None:
+    def correct(
+        self, key: FrameKey, labels: npt.NDArray[np.integer[Any]], human: npt.NDArray[np.bool_] | None = None
+    ) -> None:
         """Take in an open proposal as somebody changed it; changed pixels are human from now on.
 
         Parameters
@@ -436,6 +432,8 @@ class Session:
             A frame with an open proposal.
         labels
             (H, W) the whole corrected label map.
+        human
+            (H, W) True where a person said so even if nothing changed by it: they painted what was proposed as well.
 
         Raises
         ------
@@ -445,13 +443,14 @@ class Session:
             If the label map does not fit the frame.
         """
         waiting = self._waiting(key)
-        if np.array_equal(labels, waiting.labels):  # nothing was, mostly: soon told, however large the image
+        if human is None and np.array_equal(labels, waiting.labels):  # mostly: soon told, however large the image
             return
         labels = self._checked(key, labels).labels
-        changed = labels != waiting.labels
+        changed = labels != waiting.labels if human is None else (labels != waiting.labels) | human
         before = waiting.corrections
         corrections = np.full(labels.shape, UNLABELLED, np.uint8) if before is None else before.copy()
         corrections[changed] = labels[changed]
+        self._redo.clear()  # the correction would be lost by it
         kept = replace(waiting, labels=labels.astype(np.uint8), corrections=corrections)
         self._state = replace(self._state, proposals={**self._state.proposals, key: kept})
         self.frame_changed.emit(key)
@@ -479,7 +478,8 @@ class Session:
         MaskError
             If the label map does not fit the frame.
         """
-        shot = self._checked(key, self._waiting(key).labels if labels is None else labels)
+        waiting = self._waiting(key)
+        shot = self._checked(key, waiting.labels if labels is None else labels)
         self._remember()
         self._settle({key: shot.labels}, self.support.with_shot(shot))
         return shot.labels
@@ -508,13 +508,28 @@ class Session:
         self.frame_changed.emit(key)
 
     def undo(self) -> list[FrameKey]:
-        """Take back the last teach, tag, untag, forget, accept or reject, and return the frames that changed by it."""
-        if not self._undo:
+        """Take back the last decision, and return the frames that changed by it.
+
+        That is a teach, tag, untag, forget, accept, accept many, reject, or a class that was left out.
+        """
+        return self._step(self._undo, self._redo)
+
+    def redo(self) -> list[FrameKey]:
+        """Take again what was taken back last, and return the frames that changed by it.
+
+        Possible until something else is decided or corrected.
+        """
+        return self._step(self._redo, self._undo)
+
+    def _step(self, source: list[SessionState], target: list[SessionState]) -> list[FrameKey]:
+        """Go to the last state of one list, and put that of now on the other."""
+        if not source:
             return []
-        now, before = self._state, self._undo.pop()
-        self._state = replace(before, proposals=_merged_proposals(before, now, self._frames))
+        now, then = self._state, source.pop()
+        target.append(now)
+        self._state = replace(then, proposals=merged_proposals(then, now, self._frames))
         self._generation += 1
-        changed = [key for key in self._frames if _differs(key, now, self._state)]
+        changed = [key for key in self._frames if differs(key, now, self._state)]
         self.support_changed.emit(self.support)
         for key in changed:
             self.frame_changed.emit(key)
@@ -537,13 +552,23 @@ class Session:
         return shot
 
     def _settle(self, accepted: Mapping[FrameKey, Labels], support: SupportSet) -> None:
+        origins = {key: self._origins_when_accepted(key, labels) for key, labels in accepted.items()}
         self._decide(
             support=support,
             proposals={k: p for k, p in self._state.proposals.items() if k not in accepted},
             accepted={**self._state.accepted, **accepted},
+            origins={**self._state.origins, **origins},
         )
         for key in accepted:
             self.frame_changed.emit(key)
+
+    def _origins_when_accepted(self, key: FrameKey, labels: Labels) -> OriginMap:
+        waiting = self._waiting(key)
+        corrections, changed = waiting.corrections, labels != waiting.labels
+        if changed.any():
+            before = np.full(labels.shape, UNLABELLED, np.uint8) if corrections is None else corrections
+            corrections = np.where(changed, labels, before).astype(np.uint8)
+        return of_proposal(labels, corrections, self._state.shot(key), decided=True)
 
     def _decide(self, **changes: object) -> None:
         before = self.support
@@ -553,6 +578,7 @@ class Session:
 
     def _remember(self) -> None:
         self._undo.append(self._state)
+        self._redo.clear()
         del self._undo[:-_UNDO_DEPTH]
 
 
@@ -560,11 +586,6 @@ def _load_segmenter(settings: SegmenterSettings) -> FewShotSegmenter:
     from napari_fewshot.models import load_segmenter  # torch comes with loading
 
     return load_segmenter(settings.method, backbone=settings.backbone, device=settings.device)
-
-
-def _fits(frame: Frame, labels: npt.NDArray[Any]) -> bool:
-    """Whether labels lie on a frame, as far as its size is known."""
-    return frame.size is None or labels.shape == frame.size
 
 
 def _distance(key: FrameKey, first: FrameKey | None) -> tuple[int, int]:
@@ -575,37 +596,3 @@ def _distance(key: FrameKey, first: FrameKey | None) -> tuple[int, int]:
         return (2, 0)
     steps = zip(key[1:], first[1:], strict=True)
     return (1, sum(abs(a - b) for a, b in steps if isinstance(a, int) and isinstance(b, int)))
-
-
-def _painted_over(waiting: OpenProposal, shot: Shot) -> OpenProposal:
-    """Let what was painted on a frame stand over its open proposal and over earlier corrections of it."""
-    said = shot.said
-    labels = keep_human(waiting.labels.astype(np.int32), said).astype(np.uint8)
-    corrections = waiting.corrections
-    if corrections is not None:
-        corrections = np.where(said == UNLABELLED, corrections, np.uint8(UNLABELLED))
-    return replace(waiting, labels=labels, corrections=corrections)
-
-
-def _merged_proposals(before: _State, now: _State, frames: Mapping[FrameKey, Frame]) -> dict[FrameKey, OpenProposal]:
-    """Proposals after an undo: the newest of each frame that is open again, older ones of those decided since."""
-    decided = before.accepted.keys() | before.rejected | {s.key for s in before.support if not s.is_partial}
-    either = {**before.proposals, **now.proposals}
-    return {
-        key: proposal
-        for key, proposal in either.items()
-        if key in frames and key not in decided and _fits(frames[key], proposal.labels)
-    }
-
-
-def _differs(key: FrameKey, a: _State, b: _State) -> bool:
-    def shot(state: _State) -> Shot | None:
-        return next((s for s in state.support if s.key == key), None)
-
-    return (
-        shot(a) is not shot(b)
-        or a.support.tag(key) is not b.support.tag(key)
-        or a.proposals.get(key) is not b.proposals.get(key)
-        or a.accepted.get(key) is not b.accepted.get(key)
-        or (key in a.rejected) is not (key in b.rejected)
-    )

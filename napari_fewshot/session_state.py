@@ -1,0 +1,210 @@
+"""Where a session stands, as one frozen value: what undo brings back, and what is saved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_fewshot import provenance
+from napari_fewshot.frames import Frame, FrameKey, Labels
+from napari_fewshot.propagation import keep_human
+from napari_fewshot.provenance import OriginMap
+from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet
+
+
+class FrameState(StrEnum):
+    """Where a frame stands in the review."""
+
+    UNTOUCHED = "untouched"
+    TAUGHT = "taught"
+    PROPOSED = "proposed"
+    CORRECTED = "corrected"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, eq=False)
+class OpenProposal:
+    """What is kept of a proposal until somebody decides on it: small, whatever the number of classes.
+
+    Attributes
+    ----------
+    labels
+        (H, W) uint8, corrections included.
+    score
+        Expected IoU in [0, 1].
+    generation
+        The run that it came from.
+    corrections
+        (H, W) uint8, 255 where nobody corrected; None where nothing was corrected.
+    note
+        See `Proposal.note`.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    score: float
+    generation: int
+    corrections: npt.NDArray[np.uint8] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class SessionState:
+    """Everything that undo brings back. Arrays in it are never written to.
+
+    Attributes
+    ----------
+    support
+        Shots, tags and classes.
+    proposals
+        Those that wait for a decision.
+    accepted
+        (H, W) labels of frames that were accepted.
+    rejected
+        Frames whose proposal was thrown away.
+    origins
+        (H, W) who says so, of frames that are or were accepted; of all others it follows from the rest.
+    """
+
+    support: SupportSet = field(default_factory=SupportSet)
+    proposals: Mapping[FrameKey, OpenProposal] = field(default_factory=dict)
+    accepted: Mapping[FrameKey, Labels] = field(default_factory=dict)
+    rejected: frozenset[FrameKey] = frozenset()
+    origins: Mapping[FrameKey, OriginMap] = field(default_factory=dict)
+
+    def shot(self, key: FrameKey) -> Shot | None:
+        """Return what was taught on a frame."""
+        return next((shot for shot in self.support if shot.key == key), None)
+
+    def frame_state(self, key: FrameKey) -> FrameState:
+        """Tell where a frame stands."""
+        if key in self.accepted:
+            return FrameState.ACCEPTED
+        waiting = self.proposals.get(key)
+        if waiting is not None:
+            return FrameState.PROPOSED if waiting.corrections is None else FrameState.CORRECTED
+        if key in self.rejected:
+            return FrameState.REJECTED
+        return FrameState.TAUGHT if key in self.support.keys else FrameState.UNTOUCHED
+
+    def origin_map(self, key: FrameKey) -> OriginMap | None:
+        """Return who says what a frame is labelled with (H, W), None where nothing is."""
+        waiting, shot = self.proposals.get(key), self.shot(key)
+        if key in self.accepted or (waiting is None and key in self.origins):
+            return self.origins.get(key)
+        if waiting is not None:
+            return provenance.of_proposal(waiting.labels, waiting.corrections, shot)
+        return None if shot is None else provenance.of_shot(shot)
+
+    def origins_when_taught(self, shot: Shot) -> dict[FrameKey, OriginMap]:
+        """Return the origins to keep once a shot is taught: parts of it may still be what was accepted before."""
+        others = {key: origins for key, origins in self.origins.items() if key != shot.key}
+        origins, earlier = self.origins.get(shot.key), self.shot(shot.key)
+        before = self.accepted.get(shot.key)
+        if before is None and earlier is not None:
+            before = earlier.labels
+        if origins is None or before is None:
+            return others
+        return {**others, shot.key: provenance.of_shot_over(shot, before, origins)}
+
+
+def painted_over(waiting: OpenProposal, shot: Shot) -> OpenProposal:
+    """Let what was painted on a frame stand over its open proposal and over earlier corrections of it."""
+    said = shot.said
+    labels = keep_human(waiting.labels.astype(np.int32), said).astype(np.uint8)
+    corrections = waiting.corrections
+    if corrections is not None:
+        corrections = np.where(said == UNLABELLED, corrections, np.uint8(UNLABELLED))
+    return replace(waiting, labels=labels, corrections=corrections)
+
+
+def merged_proposals(
+    then: SessionState, now: SessionState, frames: Mapping[FrameKey, Frame]
+) -> dict[FrameKey, OpenProposal]:
+    """Proposals after going to another state: the newest of each frame that is open there, with what it says painted.
+
+    Parameters
+    ----------
+    then
+        Where undo or redo goes to.
+    now
+        Where it comes from.
+    frames
+        All that there are.
+    """
+    decided = then.accepted.keys() | then.rejected | {s.key for s in then.support if not s.is_partial}
+    shots_then, shots_now = ({s.key: s for s in state.support} for state in (then, now))
+    merged = {}
+    for key in {**then.proposals, **now.proposals}:
+        if key in decided or key not in frames:
+            continue
+        kept = _merged(then.proposals.get(key), now.proposals.get(key), shots_then.get(key), shots_now.get(key))
+        if kept is not None and fits(frames[key], kept.labels):
+            merged[key] = kept
+    return merged
+
+
+def _merged(
+    then: OpenProposal | None, now: OpenProposal | None, shot_then: Shot | None, shot_now: Shot | None
+) -> OpenProposal | None:
+    if now is None or now is then:
+        return then
+    kept: OpenProposal | None = now
+    if shot_now is not None and shot_now is not shot_then and shot_now.labels.shape == now.labels.shape:
+        kept = unpainted(now, then, shot_now)
+    if kept is None or shot_then is None or shot_then is shot_now or shot_then.labels.shape != kept.labels.shape:
+        return kept
+    return painted_over(kept, shot_then)
+
+
+def unpainted(now: OpenProposal, then: OpenProposal | None, shot: Shot) -> OpenProposal | None:
+    """Take what a shot painted over a proposal off it again: below is what was there before.
+
+    Where nothing was, a proposal that nobody corrected goes; on one that somebody corrected, what they painted stays as
+    a correction: a pixel that a person gave a label must not pass for the model's.
+    """
+    painted = (shot.said != UNLABELLED) & (shot.said == now.labels)
+    if now.corrections is not None:
+        painted &= now.corrections == UNLABELLED  # corrected since
+    if then is None or then.labels.shape != now.labels.shape:
+        if now.corrections is None:
+            return None
+        return replace(now, corrections=np.where(painted, now.labels, now.corrections))
+    corrections = _laid(then.corrections, now.corrections, painted)
+    return replace(now, labels=np.where(painted, then.labels, now.labels), corrections=corrections)
+
+
+def _laid(
+    below: npt.NDArray[np.uint8] | None, above: npt.NDArray[np.uint8] | None, holes: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.uint8] | None:
+    """Corrections, with those below seen through holes of those above."""
+    if below is None and above is None:
+        return None
+    none = np.full(holes.shape, UNLABELLED, np.uint8)
+    laid = np.where(holes, none if below is None else below, none if above is None else above)
+    return laid if bool((laid != UNLABELLED).any()) else None
+
+
+def differs(key: FrameKey, a: SessionState, b: SessionState) -> bool:
+    """Whether anything that two states say of a frame is not the same."""
+    return (
+        a.shot(key) is not b.shot(key)
+        or a.support.tag(key) is not b.support.tag(key)
+        or a.proposals.get(key) is not b.proposals.get(key)
+        or a.accepted.get(key) is not b.accepted.get(key)
+        or (key in a.rejected) is not (key in b.rejected)
+    )
+
+
+def with_names(state: SessionState, classes: tuple[LabelClass, ...]) -> SessionState:
+    """Give classes their new names and colours, and add new ones; those that are not mentioned stay."""
+    named = {c.id: c for c in (*state.support.classes, *classes)}
+    return replace(state, support=state.support.with_classes(named.values()))
+
+
+def fits(frame: Frame, labels: npt.NDArray[Any]) -> bool:
+    """Whether labels lie on a frame, as far as its size is known."""
+    return frame.size is None or labels.shape == frame.size
