@@ -485,27 +485,50 @@ class Session:
         return shot.labels
 
     def accept_above(self, score: float) -> list[FrameKey]:
-        """Accept every open proposal that scores at least this much, and return their frames.
+        """Accept every open proposal that scores at least this much, as `accept_many` does."""
+        return self.accept_many(self.above(score))
+
+    def accept_many(self, keys: Iterable[FrameKey]) -> list[FrameKey]:
+        """Accept the open proposals among these frames in one step of undo, and return the frames that had one.
 
         These are decided but do not become shots: nobody has looked at each of them, and learning from one's
         own guesses makes no proposal better.
         """
-        keys = self.above(score)
-        if keys:
+        open_ones = self._open_among(keys)
+        if open_ones:
             self._remember()
-            self._settle({key: self._state.proposals[key].labels.astype(np.int32) for key in keys}, self.support)
-        return keys
+            accepted = {key: self._state.proposals[key].labels.astype(np.int32) for key in open_ones}
+            self._settle(accepted, self.support)
+        return open_ones
 
     def reject(self, key: FrameKey) -> None:
-        """Throw an open proposal away; the frame is proposed for again only when asked."""
+        """Throw an open proposal away; the frame is proposed for again only when asked.
+
+        Raises
+        ------
+        SupportError
+            If the frame has no open proposal.
+        """
         self._waiting(key)
-        self._remember()
-        self._state = replace(
-            self._state,
-            proposals={k: p for k, p in self._state.proposals.items() if k != key},
-            rejected=self._state.rejected | {key},
-        )
-        self.frame_changed.emit(key)
+        self.reject_many([key])
+
+    def reject_many(self, keys: Iterable[FrameKey]) -> list[FrameKey]:
+        """Throw the open proposals of these frames away in one step of undo, and return the frames that had one."""
+        open_ones = self._open_among(keys)
+        if open_ones:
+            self._remember()
+            gone = frozenset(open_ones)
+            self._state = replace(
+                self._state,
+                proposals={k: p for k, p in self._state.proposals.items() if k not in gone},
+                rejected=self._state.rejected | gone,
+            )
+            for key in open_ones:
+                self.frame_changed.emit(key)
+        return open_ones
+
+    def _open_among(self, keys: Iterable[FrameKey]) -> list[FrameKey]:
+        return [key for key in dict.fromkeys(keys) if key in self._state.proposals]
 
     def undo(self) -> list[FrameKey]:
         """Take back the last decision, and return the frames that changed by it.

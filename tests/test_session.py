@@ -374,6 +374,28 @@ def test_the_only_open_frame_is_next_even_after_itself(scored: Session) -> None:
     assert scored.next_to_review() is None
 
 
+def test_many_are_accepted_or_rejected_in_one_step_of_undo(scored: Session) -> None:
+    assert scored.accept_many([z(0), z(2), z(4), z(2)]) == [z(2), z(4)], "the others have no open proposal"
+    assert scored.reject_many([z(1), z(2), z(3)]) == [z(1), z(3)]
+    assert [scored.state(z(i)) for i in (1, 2, 3, 4)] == [
+        FrameState.REJECTED,
+        FrameState.ACCEPTED,
+        FrameState.REJECTED,
+        FrameState.ACCEPTED,
+    ]
+    assert len(scored.support) == 1, "nobody has looked at each of them"
+    assert scored.undo() == [z(1), z(3)]
+    assert scored.undo() == [z(2), z(4)]
+    assert scored.review_queue() == [z(2), z(3), z(4), z(1)]
+
+
+def test_deciding_on_nothing_leaves_nothing_to_undo(scored: Session) -> None:
+    scored.undo()
+    assert not scored.can_undo
+    assert scored.accept_many([z(0), "elsewhere"]) == scored.reject_many([z(0)]) == []
+    assert not scored.can_undo and scored.can_redo
+
+
 def test_frames_above_a_score_include_those_that_reach_it_exactly(scored: Session) -> None:
     assert scored.above(0.7) == [z(1), z(3), z(4)]
     assert scored.above(0.95) == []
