@@ -11,6 +11,8 @@ from napari_fewshot import __version__
 from napari_fewshot.cli.demo import demo
 from napari_fewshot.cli.evaluate import evaluate
 from napari_fewshot.cli.methods import methods
+from napari_fewshot.cli.options import WithPairs
+from napari_fewshot.cli.propagate import propagate, run
 from napari_fewshot.cli.train import train
 from napari_fewshot.cli.weights import weights
 
@@ -19,8 +21,11 @@ app = typer.Typer(
     help="Paint one mask, get proposals everywhere else: few-shot mask propagation without a window.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
 )
+app.command(cls=WithPairs)(propagate)
+app.command()(run)
 app.command()(demo)
 app.command()(methods)
 app.command()(train)

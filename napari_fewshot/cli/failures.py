@@ -9,6 +9,7 @@ import typer
 from napari_fewshot.errors import FewShotError
 
 FAILED: Final = 2
+SOME_FAILED: Final = 3  # the rest is done
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells expect
 
 

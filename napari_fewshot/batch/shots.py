@@ -1,0 +1,137 @@
+"""Shots from files: pairs of images and masks in a folder, and the support set that they make."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from napari_fewshot.batch.recipe import ShotFiles
+from napari_fewshot.errors import ReadError, SettingsError
+from napari_fewshot.io.images import find_images, stem_of
+from napari_fewshot.io.label_stack import Position
+from napari_fewshot.io.masks import read_classes, read_shots
+from napari_fewshot.io.ome_zarr import is_url
+from napari_fewshot.support import LabelClass, Shot, SupportSet
+
+_MASK: Final = re.compile(r"[ _-](labels?|masks?|seg|gt)$", re.IGNORECASE)
+_FOLDERS: Final = ("labels", "masks")
+
+Taught: TypeAlias = dict[tuple[str, Position], Shot]
+"""Where a shot lies: the real path of its image, and the position in its stack."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What there is to learn from files.
+
+    Attributes
+    ----------
+    support
+        The shots and classes.
+    taught
+        Each shot by where it lies.
+    files
+        As they were named, with the hashes of what is in them.
+    """
+
+    support: SupportSet
+    taught: Taught
+    files: tuple[ShotFiles, ...]
+
+
+def read_lesson(
+    files: Iterable[ShotFiles], *, classes: Iterable[LabelClass] = (), axes: str = "", objects: bool = False
+) -> Lesson:
+    """Read all shots.
+
+    Parameters
+    ----------
+    files
+        Images and masks. Where they have hashes, they must be what they were.
+    classes
+        Names and colours, which go before those that the masks tell.
+    axes, objects
+        See `read_shots`.
+
+    Raises
+    ------
+    ReadError, MaskError
+        If one cannot be used.
+    SettingsError
+        If one is not what it was when its hash was taken.
+    SupportError
+        If there is nothing to learn.
+    """
+    taught: Taught = {}
+    read: list[ShotFiles] = []
+    named: dict[int, LabelClass] = {}
+    for each in files:
+        found = {(real_place(each.image), _position(shot)): shot for shot in _shots(each, axes, objects)}
+        digests = tuple(shot.digest for shot in found.values())
+        if each.digests and each.digests != digests:
+            raise SettingsError(
+                f"the shot {each.image} with {each.mask} is not what it was when the recipe was written; "
+                "put the files back, or start anew with 'napari-fewshot propagate'"
+            )
+        taught |= found
+        read.append(replace(each, digests=digests))
+        if not objects:
+            named |= {told.id: told for told in read_classes(each.mask)}
+    named |= {told.id: told for told in classes}
+    support = SupportSet(taught.values(), named.values())
+    support.check()
+    return Lesson(support, taught, tuple(read))
+
+
+def find_pairs(folder: Path) -> tuple[ShotFiles, ...]:
+    """Find images and their masks in a folder.
+
+    Either ``images/`` and ``labels/`` (or ``masks/``) with the same names, or masks beside the images that are named
+    like them with ``_labels``, ``_mask``, ``_seg`` or ``_gt`` at the end (``_seg.npy`` of Cellpose too).
+
+    Raises
+    ------
+    ReadError
+        If there is no pair.
+    """
+    if (folder / "images").is_dir():
+        below = next((folder / name for name in _FOLDERS if (folder / name).is_dir()), folder)
+        images, masks = _by_stem(folder / "images"), _by_stem(below)
+    else:
+        every = _by_stem(folder)
+        masks = {stem: path for stem, path in every.items() if stem.endswith("_seg.npy") or _MASK.search(stem)}
+        images = {stem: path for stem, path in every.items() if stem not in masks}
+    masks = {_MASK.sub("", stem.removesuffix("_seg.npy")): path for stem, path in masks.items()}
+    pairs = tuple(ShotFiles(str(path), str(masks[stem])) for stem, path in images.items() if stem in masks)
+    if not pairs:
+        raise ReadError(
+            f"{folder} holds no image with its mask; put images into images/ and masks of the same names into labels/, "
+            "or masks beside the images, named like NAME_labels.tif"
+        )
+    return pairs
+
+
+def real_place(place: os.PathLike[str] | str) -> str:
+    """Path without links and detours, by which two names of a file are known as one; a URL as it is."""
+    return os.fspath(place) if is_url(place) else os.path.realpath(Path(place).expanduser())
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise ReadError(f"{folder} is not a folder; name the one that holds images and masks")
+    found = {stem_of(Path(place).name): Path(place) for place in find_images([folder])}
+    beside = {path.name: path for path in sorted(folder.glob("*_seg.npy"))}
+    return found | beside
+
+
+def _shots(files: ShotFiles, axes: str, objects: bool) -> list[Shot]:
+    shots = list(read_shots(files.image, files.mask, objects=objects, axes=axes))
+    if not shots:
+        raise ReadError(f"no slice of {files.mask} has any label, so there is nothing to learn; choose another mask")
+    return shots
+
+
+def _position(shot: Shot) -> Position:
+    return () if isinstance(shot.key, str) else tuple(int(i) for i in shot.key[1:])
