@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_fewshot.models import list_segmenters, load_segmenter
     from napari_fewshot.propagation import PropagationSettings, propagate
     from napari_fewshot.proposals import Proposal
-    from napari_fewshot.session import Session
+    from napari_fewshot.session import Session, open_session
     from napari_fewshot.support import LabelClass, Shot, SupportSet, Tag
 
 __version__ = "0.1.0"
@@ -37,6 +37,7 @@ _HOME = {
     "Tag": "support",
     "list_segmenters": "models",
     "load_segmenter": "models",
+    "open_session": "session",
     "propagate": "propagation",
 }
 
@@ -54,6 +55,7 @@ __all__ = [
     "__version__",
     "list_segmenters",
     "load_segmenter",
+    "open_session",
     "propagate",
 ]
 

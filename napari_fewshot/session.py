@@ -8,10 +8,14 @@ something newer has overtaken. The Python API, the command line and the dock all
 >>> session.add_frames(Frame.of_stack("stack", stack))            # doctest: +SKIP
 >>> session.teach(Shot(session.frame(("stack", 0)), mask))        # doctest: +SKIP
 >>> for proposal in session.propose(): ...                        # doctest: +SKIP
+>>> session.save("my session")                                    # doctest: +SKIP
+>>> session = open_session("my session")                          # doctest: +SKIP
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
 from typing import Any
@@ -20,12 +24,14 @@ import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
 
-from napari_fewshot.errors import MaskError, SupportError
+from napari_fewshot.errors import MaskError, ReadError, SupportError
 from napari_fewshot.frames import Frame, FrameKey, Labels, frame_name
+from napari_fewshot.io.image_places import Finder, ImagePlace, KnownImage, frames_at, places_of
 from napari_fewshot.propagation import FrameFailure, PropagationSettings, RunProgress, keep_human, propagate
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.provenance import FrameProvenance, OriginMap, count, in_a_word, of_proposal
 from napari_fewshot.segmenter import FewShotSegmenter, SegmenterSettings
+from napari_fewshot.session_folder import MissingImage, SessionContents, SessionFolder, image_name, opened_frames
 from napari_fewshot.session_state import FrameState as FrameState
 from napari_fewshot.session_state import OpenProposal as OpenProposal
 from napari_fewshot.session_state import (
@@ -36,6 +42,7 @@ from napari_fewshot.session_state import (
     painted_over,
     unpainted,
     with_names,
+    with_pixels,
 )
 from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet, Tag
 
@@ -87,6 +94,8 @@ class Session:
     """The shots or the classes changed: open proposals are out of date."""
     frame_changed = Signal(object)
     """State, proposal or labels of the frame with this key changed."""
+    changed = Signal()
+    """Anything changed that is saved."""
 
     def __init__(
         self,
@@ -98,7 +107,7 @@ class Session:
         load: Callable[[SegmenterSettings], FewShotSegmenter] | None = None,
     ) -> None:
         self.settings = settings or SegmenterSettings()
-        self.propagation = propagation or PropagationSettings()
+        self._propagation = propagation or PropagationSettings()
         self._load = load or _load_segmenter
         self._loaded = None if segmenter is None else (self.settings, segmenter)
         self._loading = Lock()
@@ -107,6 +116,12 @@ class Session:
         self._undo: list[SessionState] = []
         self._redo: list[SessionState] = []
         self._generation = 0
+        self._places: dict[str, ImagePlace] = {}
+        self._missing: dict[str, KnownImage] = {}
+        self._weights: tuple[SegmenterSettings, Mapping[str, str]] = (self.settings, {})
+        self._folder: SessionFolder | None = None
+        self.frame_changed.connect(self._tell)
+        self.support_changed.connect(self._tell)
 
     # ------------------------------------------------------------------ frames
     @property
@@ -124,8 +139,9 @@ class Session:
         What was proposed, corrected or accepted on an image of another size is dropped: it lies on nothing any more.
         Shots taught on it stay: what was learnt is not forgotten.
         """
-        misfits = set()
+        misfits, news = set(), False
         for frame in frames:
+            news = news or self._frames.get(frame.key) is not frame
             self._frames[frame.key] = frame
             waiting, accepted = self._state.proposals.get(frame.key), self._state.accepted.get(frame.key)
             labels = accepted if waiting is None else waiting.labels
@@ -140,6 +156,44 @@ class Session:
             )
             for key in misfits:
                 self.frame_changed.emit(key)
+        if self._missing_shots():
+            self._find_pixels()
+        if news:
+            self.changed.emit()
+
+    def add_images(self, paths: Iterable[str | os.PathLike[str]], *, axes: str = "") -> list[FrameKey]:
+        """Add the frames of images to label; a session that is saved knows where they are.
+
+        Parameters
+        ----------
+        paths, axes
+            See `read_images`.
+
+        Returns
+        -------
+        list of FrameKey
+            What was added.
+
+        Raises
+        ------
+        ReadError
+            If there is nothing, or something cannot be read; nothing is added then.
+        """
+        places = dict(places_of(paths, axes))
+        frames = [frame for name, place in places.items() for frame in frames_at(place, name)]
+        self._places |= places
+        self.add_frames(frames)
+        return [frame.key for frame in frames]
+
+    def set_place(self, name: str, place: ImagePlace | None) -> None:
+        """Say where the image lies whose frames have keys that begin with this name; None for one in no file."""
+        if self._places.get(name) == place and name not in self._missing:
+            return
+        self._missing.pop(name, None)
+        self._places.pop(name, None)
+        if place is not None:
+            self._places[name] = place
+        self.changed.emit()
 
     def remove_frames(self, keys: Iterable[FrameKey]) -> None:
         """Stop labelling these frames. Shots taught on them stay: what was learnt is not forgotten."""
@@ -151,6 +205,7 @@ class Session:
             proposals={k: p for k, p in self._state.proposals.items() if k not in gone},
             rejected=self._state.rejected - gone,
         )
+        self.changed.emit()
 
     # ------------------------------------------------------------------ reading
     @property
@@ -333,9 +388,20 @@ class Session:
         self.frame_changed.emit(key)
 
     # ------------------------------------------------------------------ proposing
+    @property
+    def propagation(self) -> PropagationSettings:
+        """How proposals are made from the next run on."""
+        return self._propagation
+
+    @propagation.setter
+    def propagation(self, settings: PropagationSettings) -> None:
+        self._propagation = settings
+        self.changed.emit()
+
     def use(self, settings: SegmenterSettings) -> None:
         """Work with another method, backbone or device from the next run on."""
         self.settings = settings
+        self.changed.emit()
 
     def segmenter(self) -> FewShotSegmenter:
         """Return what the settings name, loading it when it is needed for the first time; any thread may ask."""
@@ -344,6 +410,7 @@ class Session:
             if self._loaded is None or self._loaded[0] != settings:
                 self._loaded = None  # the memory of the old one is free before the new one needs some
                 self._loaded = settings, self._load(settings)
+                self._weights = settings, dict(getattr(self._loaded[1], "weights", {}))
             return self._loaded[1]
 
     def start_run(self, first: FrameKey | None = None, *, again: bool = True) -> Run:
@@ -558,7 +625,108 @@ class Session:
             self.frame_changed.emit(key)
         return changed
 
+    # ------------------------------------------------------------------ on the disk
+    @property
+    def missing(self) -> Mapping[str, KnownImage]:
+        """Images that were not found when the session was opened, by name; `locate` tells where they are."""
+        return MappingProxyType(self._missing)
+
+    def locate(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Say where a missing image is now.
+
+        Raises
+        ------
+        ReadError
+            If it cannot be read, or is another.
+        """
+        known = self._missing[name]
+        place = replace(known.place, path=str(Path(path).expanduser().absolute()))
+        shapes = {key: list(frame.size or ()) for key, frame in self._frames.items() if image_name(key) == name}
+        frames = opened_frames(name, place, shapes)
+        if not frames:
+            raise ReadError(f"{place.path} is not the image '{name}'; choose another file")
+        self.set_place(name, place)
+        self.add_frames(frames[key] for key in shapes)
+
+    def snapshot(self) -> SessionContents:
+        """Return all that is saved, as it is now; any thread may ask."""
+        state, frames = self._state, dict(self._frames)
+        named = {image_name(key) for key in (*frames, *state.support.keys, *(tag.key for tag in state.support.tags))}
+        settings, weights = self._weights
+        return SessionContents(
+            state,
+            frames,
+            self.settings,
+            self._propagation,
+            {name: place for name, place in dict(self._places).items() if name in named},
+            weights if settings == self.settings else {},
+            {name: known for name, known in dict(self._missing).items() if name in named},
+        )
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Save everything into a folder; into the one of before only what changed. docs/session-format.md tells how.
+
+        Parameters
+        ----------
+        folder
+            Made where it is missing.
+        overwrite
+            Whether another session that is there may be replaced.
+
+        Raises
+        ------
+        ExportError
+            If it cannot be written, or holds another session; what was there before is untouched.
+        """
+        target = SessionFolder(Path(folder))
+        if self._folder is None or self._folder.folder != target.folder:
+            self._folder = target
+        self._folder.write(self.snapshot(), overwrite=overwrite)
+
+    def restore(self, contents: SessionContents, folder: SessionFolder | None = None) -> None:
+        """Become what was saved; what was done before cannot be taken back any more.
+
+        Parameters
+        ----------
+        contents
+            See `SessionFolder.read`.
+        folder
+            Where it was read from, and will be saved again.
+        """
+        self._frames = dict(contents.frames)
+        self._state, self._undo, self._redo = contents.state, [], []
+        self._places, self._missing = dict(contents.places), dict(contents.missing)
+        self.settings, self._propagation = contents.settings, contents.propagation
+        self._weights = contents.settings, contents.weights
+        self._folder = folder
+        self._generation += 1
+        self.support_changed.emit(self.support)
+        for key in self._frames:
+            self.frame_changed.emit(key)
+
     # ------------------------------------------------------------------ private
+    def _tell(self, _: object = None) -> None:
+        self.changed.emit()
+
+    def _missing_shots(self) -> list[FrameKey]:
+        """Frames that were taught, and whose pixels were missing until now."""
+        taught: tuple[Shot | Tag, ...] = (*self.support.shots, *self.support.tags)
+        return [
+            each.key
+            for each in taught
+            if isinstance(each.frame.image, MissingImage)
+            and each.key in self._frames
+            and not isinstance(self._frames[each.key].image, MissingImage)
+            and (not isinstance(each, Shot) or fits(self._frames[each.key], each.labels))
+        ]
+
+    def _find_pixels(self) -> None:
+        """Let shots and tags know the pixels that they lacked."""
+        found = {key: self._frames[key] for key in self._missing_shots()}
+        self._undo = [with_pixels(state, found) for state in self._undo]
+        self._redo = [with_pixels(state, found) for state in self._redo]
+        self._decide(support=with_pixels(self._state, found).support)
+
     def _waiting(self, key: FrameKey) -> OpenProposal:
         waiting = self._state.proposals.get(key)
         if waiting is None:
@@ -603,6 +771,41 @@ class Session:
         self._undo.append(self._state)
         self._redo.clear()
         del self._undo[:-_UNDO_DEPTH]
+
+
+def open_session(
+    folder: str | os.PathLike[str],
+    segmenter: FewShotSegmenter | None = None,
+    *,
+    search: Iterable[str | os.PathLike[str]] = (),
+    find: Finder | None = None,
+    load: Callable[[SegmenterSettings], FewShotSegmenter] | None = None,
+) -> Session:
+    """Open a session that was saved.
+
+    Images that were moved are looked for by what is in them; see `Session.missing` for those that were not found.
+
+    Parameters
+    ----------
+    folder
+        The folder of the session.
+    segmenter, load
+        See `Session`.
+    search
+        Folders in which images may be by now.
+    find
+        Asked for an image that was not found, by its name and what is known of it; returns its path, or None.
+
+    Raises
+    ------
+    ReadError
+        If there is no session, it is damaged, or it was saved by a newer version.
+    """
+    kept = SessionFolder(Path(folder))
+    contents = kept.read(search=[Path(each).expanduser() for each in search], find=find)
+    session = Session(segmenter, settings=contents.settings, propagation=contents.propagation, load=load)
+    session.restore(contents, kept)
+    return session
 
 
 def _load_segmenter(settings: SegmenterSettings) -> FewShotSegmenter:

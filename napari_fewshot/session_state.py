@@ -205,6 +205,14 @@ def with_names(state: SessionState, classes: tuple[LabelClass, ...]) -> SessionS
     return replace(state, support=state.support.with_classes(named.values()))
 
 
+def with_pixels(state: SessionState, frames: Mapping[FrameKey, Frame]) -> SessionState:
+    """Let shots and tags be of these frames, where they are about one of them."""
+    support = state.support
+    shots = [replace(shot, frame=frames[shot.key]) if shot.key in frames else shot for shot in support.shots]
+    tags = [replace(tag, frame=frames[tag.key]) if tag.key in frames else tag for tag in support.tags]
+    return replace(state, support=SupportSet(shots, support.classes, tags))
+
+
 def fits(frame: Frame, labels: npt.NDArray[Any]) -> bool:
     """Whether labels lie on a frame, as far as its size is known."""
     return frame.size is None or labels.shape == frame.size

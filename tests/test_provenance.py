@@ -1,8 +1,14 @@
+import csv
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from napari_fewshot import Box, Frame, LabelClass, Session, Shot
+from napari_fewshot.errors import ExportError
 from napari_fewshot.frames import FrameKey
+from napari_fewshot.io.provenance_table import write_provenance
 from napari_fewshot.provenance import Origin
 from napari_fewshot.support import UNLABELLED
 from tests.fakes import BrightnessSegmenter, proposal
@@ -214,3 +220,16 @@ def test_the_table_sums_up_each_frame(session: Session) -> None:
     ]
     assert (rows[0]["pixels human"], rows[0]["pixels nobody"]) == (64, 192)
     assert (rows[1]["pixels corrected"], rows[1]["pixels model"]) == (16, 240)
+
+
+def test_the_table_is_written_as_csv_and_as_json(session: Session, tmp_path: Path) -> None:
+    session.teach(strokes(session, z(0), 1, slice(0, 4)))
+    rows = [each.row() for each in session.provenance()]
+    write_provenance(tmp_path / "table.json", session.provenance())
+    assert json.loads((tmp_path / "table.json").read_text("utf-8")) == rows
+    write_provenance(tmp_path / "table.csv", session.provenance())
+    with open(tmp_path / "table.csv", encoding="utf-8", newline="") as file:
+        read = list(csv.DictReader(file))
+    assert read == [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows]
+    with pytest.raises(ExportError, match=r"end in \.csv or \.json"):
+        write_provenance(tmp_path / "table.xls", session.provenance())

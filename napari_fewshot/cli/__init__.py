@@ -10,9 +10,12 @@ import typer
 from napari_fewshot import __version__
 from napari_fewshot.cli.demo import demo
 from napari_fewshot.cli.evaluate import evaluate
+from napari_fewshot.cli.export import export
+from napari_fewshot.cli.extract import extract
 from napari_fewshot.cli.methods import methods
 from napari_fewshot.cli.options import WithPairs
 from napari_fewshot.cli.propagate import propagate, run
+from napari_fewshot.cli.session import session
 from napari_fewshot.cli.train import train
 from napari_fewshot.cli.weights import weights
 
@@ -26,10 +29,13 @@ app = typer.Typer(
 )
 app.command(cls=WithPairs)(propagate)
 app.command()(run)
+app.command()(export)
+app.command()(extract)
 app.command()(demo)
 app.command()(methods)
 app.command()(train)
 app.add_typer(evaluate)
+app.add_typer(session)
 app.add_typer(weights)
 
 

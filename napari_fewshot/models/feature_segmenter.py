@@ -51,6 +51,12 @@ class FeatureSegmenter:
         self.name = name
         self._last: _Learnt | None = None
 
+    @property
+    def weights(self) -> dict[str, str]:
+        """What identifies the weights, by part: a hash is in each."""
+        head = getattr(self.method, "key", "")
+        return {"backbone": self.extractor.backbone.key, **({"head": str(head)} if head else {})}
+
     @torch.inference_mode()
     def learn(self, support: SupportSet, *, progress: TileProgress | None = None) -> "FeatureConcept":
         """Learn from all shots; see `FewShotSegmenter`."""
