@@ -39,14 +39,30 @@ def superpixel_centroids(
     Tensor
         (M, D) averages of features, inside of their convex hull.
     """
-    points = torch.cat(
-        [features, places.to(features.dtype) / COMPACTNESS], 1
-    )  # Euclid's distance between them is eq. 1
+    points = _points(features, places)  # Euclid's distance between them is eq. 1
+    return _clustered(points, weights, seeds, rounds, exclusive)[:, : features.shape[1]]
+
+
+def superpixels(features: Tensor, places: Tensor, seeds: Tensor, rounds: int = ROUNDS) -> Tensor:
+    """Share out pixels (N, D) at places (N, 2) among superpixels: (M, N), the shares of a pixel sum to 1.
+
+    As `superpixel_centroids`, but what belongs to each is asked for, and not its average.
+    """
+    points = _points(features, places)
+    centroids = _clustered(points, torch.ones_like(points[:, 0]), seeds, rounds, exclusive=True)
+    return association(points, centroids).T
+
+
+def _points(features: Tensor, places: Tensor) -> Tensor:
+    return torch.cat([features, places.to(features.dtype) / COMPACTNESS], 1)
+
+
+def _clustered(points: Tensor, weights: Tensor, seeds: Tensor, rounds: int, exclusive: bool) -> Tensor:
     centroids = points[seeds]
     for _ in range(rounds):
         held = association(points, centroids, exclusive) * weights[:, None]
         centroids = (held.T @ points) / held.sum(0).clamp_min(1e-30)[:, None]  # eq. 3
-    return centroids[:, : features.shape[1]]
+    return centroids
 
 
 def association(points: Tensor, centroids: Tensor, exclusive: bool = True) -> Tensor:
