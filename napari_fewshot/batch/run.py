@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_fewshot.batch.events import AllWritten, Event, FrameDone, ImageFailed, ImageSkipped, ImageWritten
 from napari_fewshot.batch.frames import Done, Job, Opened, Source, ThisProcess, Watch, Workers, open_source
 from napari_fewshot.batch.planes import StoredPlane, plane_file, write_plane
 from napari_fewshot.batch.recipe import Recipe, digest_of_names
@@ -18,64 +19,6 @@ from napari_fewshot.io.label_stack import PlaneNote, Position
 from napari_fewshot.propagation import PropagationSettings
 from napari_fewshot.segmenter import Concept, FewShotSegmenter, SegmenterSettings
 from napari_fewshot.support import UNLABELLED
-
-
-@dataclass(frozen=True)
-class FrameDone:
-    """A frame is done.
-
-    Attributes
-    ----------
-    image, position
-        Which.
-    provenance, score, remark
-        See `PlaneNote` and `Proposal.note`.
-    done, total
-        Frames, of those that are known by now.
-    """
-
-    image: str
-    position: Position
-    provenance: str
-    score: float | None
-    remark: str
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class ImageWritten:
-    """All frames of an image are done, and its files are written."""
-
-    image: str
-    files: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class ImageFailed:
-    """An image has no labels."""
-
-    image: str
-    message: str
-
-
-@dataclass(frozen=True)
-class ImageSkipped:
-    """An image was done by an earlier run."""
-
-    image: str
-    frames: int
-
-
-@dataclass(frozen=True)
-class AllWritten:
-    """The end: files that are about all images."""
-
-    files: tuple[Path, ...]
-    failed: int
-
-
-Event = FrameDone | ImageWritten | ImageFailed | ImageSkipped | AllWritten
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ from napari_fewshot.cli.progress import Teller, telling
 from napari_fewshot.errors import SettingsError
 
 if TYPE_CHECKING:  # they bring numpy
+    from napari_fewshot.batch.events import Event
     from napari_fewshot.batch.recipe import Recipe, ShotFiles
-    from napari_fewshot.batch.run import Event
     from napari_fewshot.models.cache_settings import CacheSettings
 
 Out = Annotated[Path, typer.Option(help="Folder for the labels, recipe.json and frames.csv.", show_default=False)]
@@ -160,7 +160,8 @@ def run(
 def _carry_out(
     recipe: "Recipe", out: Path, *, resume: bool, overwrite: bool, cache: "CacheSettings", as_json: bool
 ) -> None:
-    from napari_fewshot.batch.run import AllWritten, carry_out, prepare
+    from napari_fewshot.batch.events import AllWritten
+    from napari_fewshot.batch.run import carry_out, prepare
 
     if resume and overwrite:
         raise SettingsError("--resume keeps what is there and --overwrite replaces it; give one of them")
@@ -197,7 +198,7 @@ def _watcher(teller: Teller) -> Any:
 
 
 def _tell(teller: Teller, event: "Event") -> None:
-    from napari_fewshot.batch import run as batch
+    from napari_fewshot.batch import events as batch
     from napari_fewshot.frames import frame_name
 
     match event:
