@@ -1,8 +1,8 @@
 """SG-One: similarity guidance (Zhang et al., IEEE Trans. Cybernetics 2020, arXiv 1810.09091), without training.
 
 The pixels of a class are averaged to one vector, and its cosine with every pixel of the query is the *similarity
-guidance map*. In the paper this map multiplies the features of a small trained segmentation branch. What is here is
-the map, made a probability by what was painted: cut where the IoU on the shots is best.
+guidance map*. In the paper this map multiplies the features of a small trained segmentation branch (`sgone_branch.py`).
+What is here is the map, made a probability by what was painted: cut where the IoU on the shots is best.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
+from napari_fewshot.models.backbones.base import FeaturePyramid, Level
 from napari_fewshot.models.blocks.calibration import IN_SAMPLE, Calibration, calibrate
 from napari_fewshot.models.blocks.labelled_pixels import (
     ShotPixels,
@@ -107,8 +107,3 @@ class SGOne(AdditiveMethod[ShotPixels, tuple[Guide, ...]]):
             for guide, several in zip(state.solution, maps, strict=True)
         ]
         return probabilities(one_vs_rest(torch.stack(logits)), level, query.size)
-
-
-def make(backbone: Backbone) -> SGOne:
-    """Compare on the levels that the backbone recommends."""
-    return SGOne(MatchingLevels(backbone.matching_strides))
