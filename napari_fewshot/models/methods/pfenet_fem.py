@@ -136,10 +136,14 @@ class GuidedEnrichment(TrainedMethod[ShotPixels, tuple[Known, ...]]):
         solution = self.combine([self.summarise(shot) for shot in episode.shots], episode.class_ids)
         answers = [self._answers(known, cells, level, episode.query.size) for known in solution]
         losses |= segmentation_losses(torch.cat([logits for logits, _ in answers]), level, episode)
-        scales = zip(*(inner for _, inner in answers), strict=True)  # of each scale the answers for all classes
-        inner = [torch.cat([resized(one[None], cells.shape[-2:])[0] for one in scale]) for scale in scales]
-        auxiliary = [segmentation_losses(logits, level, episode)["entropy"] for logits in inner]
-        return losses | {"inner": torch.stack(auxiliary).mean()}
+        return losses | {"inner": inner_loss([inner for _, inner in answers], cells, level, episode)}
+
+
+def inner_loss(answers: Sequence[Sequence[Tensor]], cells: Tensor, level: Level, episode: Episode) -> Tensor:
+    """Mean loss of what the scales answer, for each class (1, h_i, w_i); ``cells`` (..., h, w) lie on ``level``."""
+    scales = zip(*answers, strict=True)  # of each scale the answers for all classes
+    inner = [torch.cat([resized(one[None], cells.shape[-2:])[0] for one in scale]) for scale in scales]
+    return torch.stack([segmentation_losses(logits, level, episode)["entropy"] for logits in inner]).mean()
 
 
 def make(backbone: Backbone) -> PFENet | GuidedEnrichment:
