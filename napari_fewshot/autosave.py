@@ -59,11 +59,12 @@ class Autosaver:
         with self._condition:
             return self._condition.wait_for(lambda: not self._dirty or not self._thread.is_alive(), seconds)
 
-    def close(self, seconds: float = 10.0) -> bool:
-        """Save what is left to save and stop. Returns whether everything is on the disk."""
+    def close(self, seconds: float = 10.0, *, discard: bool = False) -> bool:
+        """Stop, after saving what is left to save unless it is to be discarded. Returns whether all is on the disk."""
         self._session.changed.disconnect(self._on_change, missing_ok=True)
         with self._condition:
             self._closing = True
+            self._dirty = self._dirty and not discard
             self._condition.notify_all()
         self._thread.join(seconds)
         return self.is_saved

@@ -119,6 +119,7 @@ class Session:
         self._places: dict[str, ImagePlace] = {}
         self._missing: dict[str, KnownImage] = {}
         self._weights: tuple[SegmenterSettings, Mapping[str, str]] = (self.settings, {})
+        self._painted: dict[FrameKey, npt.NDArray[np.uint8]] = {}
         self._folder: SessionFolder | None = None
         self.frame_changed.connect(self._tell)
         self.support_changed.connect(self._tell)
@@ -661,7 +662,30 @@ class Session:
             {name: place for name, place in dict(self._places).items() if name in named},
             weights if settings == self.settings else {},
             {name: known for name, known in dict(self._missing).items() if name in named},
+            {key: painted for key, painted in dict(self._painted).items() if key in frames},
         )
+
+    @property
+    def painted(self) -> Mapping[FrameKey, npt.NDArray[np.uint8]]:
+        """What is painted on frames, whether it was taught or not; see `keep_painted`."""
+        return MappingProxyType(self._painted)
+
+    def keep_painted(self, key: FrameKey, painted: npt.NDArray[np.integer[Any]]) -> None:
+        """Keep what somebody paints on a frame, before they teach it, so that it is saved.
+
+        Parameters
+        ----------
+        key
+            The frame.
+        painted
+            (H, W) 0 where nothing is painted, 254 for painted background. A copy is kept.
+        """
+        before = self._painted.get(key)
+        if before is None and not painted.any():
+            return
+        if before is None or not np.array_equal(before, painted):
+            self._painted[key] = painted.astype(np.uint8)
+            self.changed.emit()
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Save everything into a folder; into the one of before only what changed. docs/session-format.md tells how.
@@ -697,7 +721,7 @@ class Session:
         self._state, self._undo, self._redo = contents.state, [], []
         self._places, self._missing = dict(contents.places), dict(contents.missing)
         self.settings, self._propagation = contents.settings, contents.propagation
-        self._weights = contents.settings, contents.weights
+        self._weights, self._painted = (contents.settings, contents.weights), dict(contents.painted)
         self._folder = folder
         self._generation += 1
         self.support_changed.emit(self.support)

@@ -50,6 +50,8 @@ class SessionContents:
         What identifies the weights that were used, by part: backbone, head.
     missing
         Images that were not found, by name: their frames can be looked up but not read.
+    painted
+        (H, W) what is on a label layer of the dock: 0 where nothing is painted, 254 for painted background.
     """
 
     state: SessionState
@@ -59,6 +61,35 @@ class SessionContents:
     places: Mapping[str, ImagePlace] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, KnownImage] = field(default_factory=dict)
+    painted: Mapping[FrameKey, npt.NDArray[np.uint8]] = field(default_factory=dict)
+
+    def renamed(self, names: Mapping[str, str]) -> "SessionContents":
+        """Give images other names: the keys of all their frames begin with these from now on."""
+
+        def new(key: FrameKey) -> FrameKey:
+            name = names.get(image_name(key), image_name(key))
+            return name if isinstance(key, str) else (name, *key[1:])
+
+        def moved(by_key: Mapping[FrameKey, Any]) -> dict[FrameKey, Any]:
+            return {new(key): value for key, value in by_key.items()}
+
+        state = self.state
+        shots = [replace(shot, frame=replace(shot.frame, key=new(shot.key))) for shot in state.support.shots]
+        tags = [replace(tag, frame=replace(tag.frame, key=new(tag.key))) for tag in state.support.tags]
+        return replace(
+            self,
+            state=SessionState(
+                SupportSet(shots, state.support.classes, tags),
+                moved(state.proposals),
+                moved(state.accepted),
+                frozenset(new(key) for key in state.rejected),
+                moved(state.origins),
+            ),
+            frames={new(key): replace(frame, key=new(key)) for key, frame in self.frames.items()},
+            places={names.get(name, name): place for name, place in self.places.items()},
+            missing={names.get(name, name): known for name, known in self.missing.items()},
+            painted=moved(self.painted),
+        )
 
 
 @dataclass(frozen=True)
@@ -198,6 +229,8 @@ class SessionFolder:
             record["origins"] = put(state.origins[key])
         if key in state.rejected:
             record["rejected"] = True
+        if key in contents.painted:
+            record["painted"] = put(contents.painted[key])
         return record
 
     # ------------------------------------------------------------------ reading
@@ -321,7 +354,7 @@ class _Search:
 _FAULTS: Final = (FewShotError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
-_ARRAYS: Final[tuple[str, ...]] = ("shot", "guessed", "accepted", "origins", "pixels")
+_ARRAYS: Final[tuple[str, ...]] = ("shot", "guessed", "accepted", "origins", "pixels", "painted")
 """Of a frame, beside its proposal."""
 
 
@@ -444,7 +477,10 @@ class _Reading:
             {key: named["origins"] for key, named in arrays.items() if "origins" in named},
         )
         listed = {key: frames[key] for key, record in self._records.items() if record.get("listed", True)}
-        return SessionContents(state, listed, self._settings, self._propagation, places, self._weights, missing)
+        painted = {key: named["painted"] for key, named in arrays.items() if "painted" in named}
+        return SessionContents(
+            state, listed, self._settings, self._propagation, places, self._weights, missing, painted
+        )
 
     def _frame(self, key: FrameKey, found: Mapping[FrameKey, Frame]) -> Frame:
         if key in found:

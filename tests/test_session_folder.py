@@ -165,6 +165,27 @@ def test_the_weights_that_were_used_are_named(tmp_path: Path) -> None:
     assert again.snapshot().weights == {}
 
 
+def test_what_is_painted_but_not_taught_yet_is_kept(session: Session, tmp_path: Path) -> None:
+    session.keep_painted(("cells 1", 0), np.zeros(SIZE, int))
+    assert not session.painted
+    session.keep_painted(("cells 1", 0), np.full(SIZE, 254))
+    session.save(tmp_path / "saved")
+    assert open_session(tmp_path / "saved").painted[("cells 1", 0)].tolist() == np.full(SIZE, 254).tolist()
+
+
+def test_images_can_get_other_names(session: Session, tmp_path: Path) -> None:
+    session.save(tmp_path / "saved")
+    contents = session.snapshot().renamed({"cells 0": "new"})
+    again = Session(load=bright)
+    again.restore(contents)
+    assert again.state(("new", 3)) is session.state(("cells 0", 3))
+    assert again.support.keys == tuple(
+        ("new", *key[1:]) if key[0] == "cells 0" else key for key in session.support.keys
+    )
+    again.restore(contents.renamed({"new": "cells 0"}))
+    assert picture(again) == picture(session)
+
+
 # ---------------------------------------------------------------- only what changed
 def test_saving_again_writes_only_what_changed_and_nothing_where_nothing_did(session: Session, tmp_path: Path) -> None:
     saved = tmp_path / "saved"
