@@ -306,6 +306,7 @@ class Dock:
         self.segmenter = PreparingSegmenter()
         self.view, self.layers = FakeView(), FakeLayers(**stacks)
         self.runner, self.exporter, self.preparer, self.keeper, self.librarian = (FakeRunner() for _ in range(5))
+        self.looker = FakeRunner()
         self.features, self.room, self.remembered = FakeFeatures(), Room(16 << 30, 100 << 30), Preferences()
         self.session = Session(self.segmenter, classes=[LabelClass(1, "cell")])
         self.seconds = 0.0
@@ -321,6 +322,7 @@ class Dock:
             forecast,
             upkeep,
             models,
+            self.looker,
             clock=lambda: self.seconds,
         )
 

@@ -15,7 +15,10 @@ class Action(StrEnum):
     ACCEPT = "accept"
     REJECT = "reject"
     NEXT = "next_to_review"
+    BACK = "go_back"
     ACCEPT_ABOVE = "accept_above"
+    ACCEPT_SELECTED = "accept_selected"
+    REJECT_SELECTED = "reject_selected"
     UNDO = "undo"
     EXPORT = "export"
 
@@ -33,7 +36,10 @@ KEYS: dict[Action, str] = {
     Action.ACCEPT: "Shift+Y",
     Action.REJECT: "Shift+R",
     Action.NEXT: "Shift+N",
+    Action.BACK: "Shift+J",
     Action.ACCEPT_ABOVE: "Shift+M",
+    Action.ACCEPT_SELECTED: "Shift+S",
+    Action.REJECT_SELECTED: "Shift+O",
     Action.UNDO: "Shift+U",
     Action.EXPORT: "Shift+E",
 }
@@ -48,7 +54,10 @@ TITLES: dict[Action, str] = {
     Action.ACCEPT: "Accept",
     Action.REJECT: "Reject",
     Action.NEXT: "Next to review",
+    Action.BACK: "Previous",
     Action.ACCEPT_ABOVE: "Accept all above",
+    Action.ACCEPT_SELECTED: "Accept these",
+    Action.REJECT_SELECTED: "Reject these",
     Action.UNDO: "Undo",
     Action.EXPORT: "Export ...",
 }
@@ -64,8 +73,12 @@ HINTS: dict[Action, str] = {
     Action.ACCEPT: "Take the proposal of this slice, with your corrections, as its labels and as a further example. "
     "Pixels that you painted stay as they are.",
     Action.REJECT: "Throw the proposal of this slice away.",
-    Action.NEXT: "Go to the open proposal with the lowest score.",
+    Action.NEXT: "Go to the next proposal that waits for a decision, in the order that is chosen above the table.",
+    Action.BACK: "Go back to where you were before.",
     Action.ACCEPT_ABOVE: "Accept every open proposal with at least this score. They are not used as examples.",
+    Action.ACCEPT_SELECTED: "Accept the proposals of all rows that are selected in the table, in one step. They are "
+    "not used as examples.",
+    Action.REJECT_SELECTED: "Throw the proposals of all rows that are selected in the table away, in one step.",
     Action.UNDO: "Take back the last teaching, tag, acceptance or rejection. What you painted stays.",
     Action.EXPORT: "Write the label layers to TIFF files.",
 }

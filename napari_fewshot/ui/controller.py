@@ -24,12 +24,14 @@ from napari_fewshot.session import FrameState, Run, Session
 from napari_fewshot.support import BACKGROUND, UNLABELLED, LabelClass, Shot, SupportSet, Tag
 from napari_fewshot.ui.actions import Action, with_key
 from napari_fewshot.ui.forecast import Forecast, duration, in_words
-from napari_fewshot.ui.jobs import Failed, Finished, Stage, Tiles, Written, export_job, propose_job
+from napari_fewshot.ui.jobs import Failed, Finished, Seen, Stage, Tiles, Written, export_job, propose_job
 from napari_fewshot.ui.model_choice import ModelChoice
 from napari_fewshot.ui.next_step import Situation, next_step, percent
 from napari_fewshot.ui.notices import Notices
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, Layers, Runner, View
-from napari_fewshot.ui.state import DockState, Progress
+from napari_fewshot.ui.review import Review
+from napari_fewshot.ui.review import uid_of as _uid
+from napari_fewshot.ui.state import DockState, Order, Progress
 from napari_fewshot.ui.upkeep import Upkeep
 
 Unpainted = Literal["automatic", "background", "unknown"]
@@ -104,6 +106,8 @@ class Controller:
         Looks after kept features, and prepares images.
     models
         Looks up models of timm by name.
+    looker
+        A thread for small pictures of images.
     clock
         Seconds, for the time left.
     """
@@ -118,6 +122,7 @@ class Controller:
         forecast: Forecast,
         upkeep: Upkeep,
         models: ModelChoice,
+        looker: Runner,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.session = session
@@ -138,12 +143,14 @@ class Controller:
         self._last_shown: FrameKey | None = None
         self._forecast, self._upkeep, self._models = forecast, upkeep, models
         self._notices = Notices()
+        self.review = Review(session, layers.images, layers.name, looker)
         self._prospect: _Prospect | None = None
         self._is_painting = False
         session.frame_changed.connect(self._on_change)
         session.support_changed.connect(self._on_change)
         upkeep.changed.connect(self._on_upkeep)
         models.changed.connect(self._refresh)
+        self.review.changed.connect(self._on_pictures)
         models.chosen.connect(self._use_model)
         layers.set_classes(session.classes)
         self.layers_changed()
@@ -425,7 +432,7 @@ class Controller:
         self._forecast.begin(self.session.settings)
         self._run, self._done, self._failures, self._stage = run, 0, [], "Loading the model ..."
         self._part, self._timed_from = 0.0, None
-        self._runner.start(partial(propose_job, run), partial(self._receive, run), len(run.frames))
+        self._runner.start(partial(propose_job, run, self.review.seen), partial(self._receive, run), len(run.frames))
 
     def _end_run(self) -> None:
         self._run = None
@@ -447,6 +454,9 @@ class Controller:
         match item:
             case Stage():
                 self._stage = item.text
+            case Seen():
+                self.review.add(item)
+                return  # a proposal follows, and is drawn
             case Tiles():
                 important = False
                 self._is_at(self._done, item.done / item.total, timed=item.key is not None)
@@ -512,16 +522,36 @@ class Controller:
     @_reported
     def accept_above(self) -> None:
         """Accept every open proposal with at least the chosen score."""
-        self._take_all_corrections()
-        for key in self.session.above(self.accept_score):
-            self._let_painted_stand(key)
-        keys = self.session.accept_above(self.accept_score)
-        if not keys:
+        if not self._accept_many(self.session.above(self.accept_score)):
             raise SupportError(f"no open proposal scores {percent(self.accept_score)} or more; choose a lower score")
+
+    @_reported
+    def accept_selected(self) -> None:
+        """Accept the open proposals of all selected rows."""
+        if not self._accept_many(self.review.selected_open):
+            raise SupportError("no selected row waits for a decision; click on rows with Ctrl or Shift to select them")
+
+    def _accept_many(self, keys: Sequence[FrameKey]) -> Sequence[FrameKey]:
+        """Accept open proposals in one step, and return their frames."""
+        for key in keys:
+            self._take_corrections(key)
+            self._let_painted_stand(key)
+        keys = self.session.accept_many(keys)
         for uid in {_uid(key) for key in keys}:
             self._ensure_labels(uid)
         accepted = [(key, labels) for key in keys if (labels := self.session.labels(key)) is not None]
         self._layers.write_accepted(accepted)
+        self._layers.clear_proposals(keys)
+        return keys
+
+    @_reported
+    def reject_selected(self) -> None:
+        """Throw the open proposals of all selected rows away."""
+        keys = self.review.selected_open
+        for key in keys:
+            self._take_corrections(key)
+        if not self.session.reject_many(keys):
+            raise SupportError("no selected row waits for a decision; click on rows with Ctrl or Shift to select them")
         self._layers.clear_proposals(keys)
 
     @_reported
@@ -535,15 +565,57 @@ class Controller:
 
     @_reported
     def next_to_review(self) -> None:
-        """Go to the open proposal with the lowest score."""
+        """Go to the next open proposal in the chosen order."""
         here = self._shown_or_none()
         if here is not None:
             self._take_corrections(here)
-        key = self.session.next_to_review(here)
+        key = self.review.next(here)
         if key is None:
             raise SupportError(f"no proposal waits for a decision; press {with_key(Action.PROPOSE)} to get some")
+        self._go(key)
+
+    @_reported
+    def go_back(self) -> None:
+        """Go back to where somebody was before."""
+        key = self.review.back(self._shown_or_none())
+        if key is None:
+            raise SupportError("there is no slice to go back to")
+        self._go(key, keep_way_back=False)
+
+    @_reported
+    def go_to(self, key: FrameKey) -> None:
+        """Go to a frame of the table."""
+        if key in self.session.frames:
+            self._go(key)
+
+    def _go(self, key: FrameKey, *, keep_way_back: bool = True) -> None:
+        here = self._shown_or_none()
+        if here is not None and here != key:
+            self._take_corrections(here)
+            if keep_way_back:
+                self.review.left(here)
         self._layers.go_to(key)
         self._last_shown = key
+
+    @_watched
+    def select_rows(self, keys: Sequence[FrameKey]) -> None:
+        """Take note of the selected rows of the table."""
+        self.review.select(keys)
+        self._refresh()
+
+    @_reported
+    def set_order(self, order: Order) -> None:
+        """Say in which order proposals are reviewed."""
+        self.review.order = order
+
+    @_watched
+    def look_at(self, keys: Sequence[FrameKey]) -> None:
+        """Make small pictures of frames that are in sight in the table."""
+        self.review.look_at(keys)
+
+    def _on_pictures(self, all_there: bool) -> None:
+        if all_there or self._clock() - self._drawn_at > _REDRAW_SECONDS:
+            self._refresh()
 
     @_reported
     def undo(self) -> None:
@@ -648,6 +720,7 @@ class Controller:
         self.session.add_frames([known[key] if key in same else frame for key, frame in wanted.items()])
         self._last_shown = self._shown_or_none()
         self._forecast.follow(self.session.frames)
+        self.review.follow()
         self._on_change()
 
     def _ensure_labels(self, uid: str) -> None:
@@ -875,6 +948,7 @@ class Controller:
             next_step=next_step(situation),
             error=self._error,
             images=images,
+            review=self.review.table(key),
             classes=support.classes,
             brush=self._brush,
             slice_line=_slice_line(situation, "" if waiting is None else waiting.note),
@@ -932,7 +1006,10 @@ class Controller:
             Action.ACCEPT: now.score is not None,
             Action.REJECT: now.score is not None,
             Action.NEXT: now.proposals > 0,
+            Action.BACK: self.review.can_go_back,
             Action.ACCEPT_ABOVE: above > 0,
+            Action.ACCEPT_SELECTED: bool(self.review.selected_open),
+            Action.REJECT_SELECTED: bool(self.review.selected_open),
             Action.UNDO: self.session.can_undo,
             Action.EXPORT: bool(self._layers.label_layers()) and not self._exporting,
         }
@@ -1014,10 +1091,6 @@ def _slice_line(now: Situation, note: str) -> str:
     }[now.state]
     score = "" if now.score is None else f", score {percent(now.score)}"
     return f"{now.shown}: {words}{score}" + (f" ({note})" if note else "")
-
-
-def _uid(key: FrameKey) -> str:
-    return key if isinstance(key, str) else str(key[0])
 
 
 def _position(key: FrameKey) -> tuple[int, ...]:

@@ -68,7 +68,9 @@ class FewShotDock(QWidget):
             session, forecast, features, parts.preparer, parts.keeper, preferences, remember=write_preferences
         )
         models = ModelChoice(features, parts.librarian)
-        self.controller = Controller(session, self, parts.link, parts.runner, parts.exporter, forecast, upkeep, models)
+        self.controller = Controller(
+            session, self, parts.link, parts.runner, parts.exporter, forecast, upkeep, models, parts.looker
+        )
         self._wire()
         self.destroyed.connect(self._parts.close)
         self._upkeep = upkeep
@@ -124,6 +126,10 @@ class FewShotDock(QWidget):
         panel.action_requested.connect(self._on_action)
         panel.image_chosen.connect(controller.choose_image)
         panel.channel_axis_chosen.connect(controller.set_channel_axis)
+        panel.row_clicked.connect(controller.go_to)
+        panel.rows_selected.connect(controller.select_rows)
+        panel.pictures_wanted.connect(controller.look_at)
+        panel.order_chosen.connect(controller.set_order)
         panel.class_added.connect(controller.add_class)
         panel.class_edited.connect(controller.change_class)
         panel.class_removed.connect(controller.remove_class)
@@ -180,16 +186,18 @@ class _Parts:
         self.preparer = ThreadRunner("")
         self.keeper = ThreadRunner("")
         self.librarian = ThreadRunner("")
+        self.looker = ThreadRunner("")
         self.shortcuts: list[QShortcut] = []
 
     @property
     def runners(self) -> tuple[ThreadRunner, ...]:
-        return self.runner, self.exporter, self.preparer, self.keeper, self.librarian
+        return self.runner, self.exporter, self.preparer, self.keeper, self.librarian, self.looker
 
     def close(self) -> None:
         self.runner.stop()
         self.preparer.stop()
         self.librarian.stop()
+        self.looker.stop()
         self.keeper.let_finish()
         self.exporter.let_finish()
         self.drop_shortcuts()

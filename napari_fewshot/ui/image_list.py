@@ -1,9 +1,20 @@
-"""The list of image layers to label, and the choice of a channel axis for each."""
+"""The list of image layers to label behind its button, and the choice of a channel axis for each."""
 
 from collections.abc import Sequence
 
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QListWidget, QListWidgetItem, QSizePolicy, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QMenu,
+    QPushButton,
+    QSizePolicy,
+    QWidget,
+    QWidgetAction,
+)
 
 from napari_fewshot.ui.state import ImageChoice
 
@@ -54,6 +65,32 @@ class ImageList(QListWidget):
     def _on_changed(self, item: QListWidgetItem) -> None:
         ticked = item.checkState() == Qt.CheckState.Checked
         self.image_chosen.emit(item.data(Qt.ItemDataRole.UserRole), ticked)
+
+
+class ImagesButton(QPushButton):
+    """Says how many images are ticked; opens the list of them.
+
+    Parameters
+    ----------
+    images
+        The list.
+    """
+
+    def __init__(self, images: ImageList, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setToolTip("Tick the images that are to be labelled.")
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        menu, holder = QMenu(self), QWidgetAction(self)
+        holder.setDefaultWidget(images)
+        menu.addAction(holder)
+        self.setMenu(menu)
+        self.show_images(())
+
+    def show_images(self, images: Sequence[ImageChoice]) -> None:
+        """Count the images; one that cannot be labelled is pointed out."""
+        ticked = sum(image.chosen and not image.trouble for image in images)
+        count = f"{ticked} of {len(images)}" if images else "none"
+        self.setText(f"Images: {count}" + ("  ⚠" if any(image.trouble for image in images) else ""))
 
 
 class ChannelChoices(QWidget):

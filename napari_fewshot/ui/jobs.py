@@ -8,6 +8,7 @@ from pathlib import Path
 
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.frames import Frame, FrameKey
+from napari_fewshot.imaging.glimpse import Glimpse, glimpse
 from napari_fewshot.io.formats import label_format, write_labels
 from napari_fewshot.io.label_stack import LabelStack
 from napari_fewshot.propagation import FrameFailure
@@ -41,6 +42,14 @@ class Tiles:
     key: FrameKey | None
     done: int
     total: int
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What an image looks like; None where it cannot be read."""
+
+    key: FrameKey
+    glimpse: Glimpse | None
 
 
 @dataclass(frozen=True)
@@ -99,8 +108,12 @@ class _Stopped(Exception):
     """Somebody asked the job to stop."""
 
 
-def propose_job(run: Run, asker: Asker) -> Iterator[object]:
-    """Yield stages, proposals and failures of a run; gives up between two tiles, and tells how far large images are."""
+def propose_job(run: Run, known: frozenset[FrameKey], asker: Asker) -> Iterator[object]:
+    """Yield stages, proposals and failures of a run; gives up between two tiles, and tells how far large images are.
+
+    What images look like is told as well, but for those that are known.
+    """
+    frames = {frame.key: frame for frame in run.frames}
     failures: deque[FrameFailure] = deque()
 
     def note_failure(failure: FrameFailure) -> None:
@@ -118,9 +131,14 @@ def propose_job(run: Run, asker: Asker) -> Iterator[object]:
         yield Stage("Loading the model ...")
         run.segmenter()
         yield Stage("Learning from what you taught ...")
+        for shot in run.support:
+            if shot.key not in known:
+                asker.tell(seen(shot.frame))
         for proposal in run.proposals(note_failure, note_tile):
             while failures:
                 yield failures.popleft()
+            if proposal.key not in known:
+                asker.tell(seen(frames[proposal.key]))
             yield proposal
         yield from failures
     except _Stopped:
@@ -129,6 +147,21 @@ def propose_job(run: Run, asker: Asker) -> Iterator[object]:
         yield Failed(error)
         return
     yield Finished()
+
+
+def glimpse_job(waiting: deque[Frame], asker: Asker) -> Iterator[object]:
+    """Look at one image after the other, until none waits; more may come while it is at it."""
+    while waiting and not asker.gave_up():
+        yield seen(waiting.popleft())
+    yield Finished()
+
+
+def seen(frame: Frame) -> Seen:
+    """Look at an image. What stands in the way of reading it is told when it is worked with."""
+    try:
+        return Seen(frame.key, glimpse(frame))
+    except Exception:  # noqa: BLE001 - readers of files raise all kinds; a table without this picture is no harm
+        return Seen(frame.key, None)
 
 
 def prepare_job(

@@ -46,6 +46,8 @@ class _Linked:
     boxes: Any = None
     written: dict[tuple[int, ...], npt.NDArray[Any]] = field(default_factory=dict)
     """(H, W) by position: what an acceptance wrote, 0 elsewhere."""
+    revision: int = 0
+    """Another number each time that the pixels were replaced."""
     known_layout: Layout | None = None
     """Found once until the data change: every slice asks for it, and napari's layers answer slowly."""
 
@@ -432,8 +434,10 @@ class LayerLink:
 
     def _on_data(self, event: Any = None) -> None:
         """Let go of labels that lie no longer on their image; they stay in the viewer. Proposals go."""
+        source = getattr(event, "source", None)
         for linked in self._linked.values():
             linked.known_layout = None
+            linked.revision += linked.image is _unwrapped(source)
             if not _is_usable(linked):
                 continue
             if linked.labels is not None and not linked.layout.fits(linked.labels.data):
@@ -544,7 +548,15 @@ class LayerLink:
         axes: tuple[tuple[int, str], ...] = ()
         if layout is not None and not layout.rgb and layout.ndim > 2:
             axes = tuple((axis, _axis_title(axis, names[axis], layout.shape[axis])) for axis in range(layout.ndim))
-        return ImageChoice(linked.uid, str(linked.image.name), linked.chosen, linked.channel_axis, axes, trouble)
+        return ImageChoice(
+            linked.uid,
+            str(linked.image.name),
+            linked.chosen,
+            linked.channel_axis,
+            axes,
+            trouble,
+            revision=linked.revision,
+        )
 
     def _current_image(self) -> _Linked | None:
         """The image that is looked at: of the selected layer, else the same as before, else the topmost visible."""

@@ -62,7 +62,7 @@ def next_step(now: Situation) -> str:
     if not now.images:
         return "Open an image or a stack: drag it into the window, or use File > Open Sample."
     if not now.chosen:
-        return "Tick the images that you want to label in the list below."
+        return "Tick the images that you want to label: press 'Images' below."
     if now.trouble:
         return now.trouble
     if not now.classes:
@@ -80,7 +80,7 @@ def next_step(now: Situation) -> str:
         return "Proposals are on their way, the shown slice first. You can go on looking, painting and deciding."
     if now.proposals:
         waiting = "1 proposal waits" if now.proposals == 1 else f"{now.proposals} proposals wait"
-        return f"{waiting} for you. Press {with_key(Action.NEXT)}: the one with the lowest score comes first."
+        return f"{waiting} for you. Press {with_key(Action.NEXT)}: the one that most needs a look comes first."
     if now.undecided:
         return _ask_for_proposals(now)
     return f"Every slice is decided. Press {with_key(Action.EXPORT)} to write the labels to files."

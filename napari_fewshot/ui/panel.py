@@ -30,10 +30,11 @@ from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.ui.actions import HINTS, KEYS, TITLES, Action
 from napari_fewshot.ui.class_table import ClassTable
 from napari_fewshot.ui.contains_menu import ContainsButton
-from napari_fewshot.ui.image_list import ChannelChoices, ImageList
+from napari_fewshot.ui.image_list import ChannelChoices, ImageList, ImagesButton
 from napari_fewshot.ui.memory_box import MemoryBox, wrapping_label
 from napari_fewshot.ui.model_box import ModelBox
 from napari_fewshot.ui.preferences import Preferences
+from napari_fewshot.ui.review_table import ReviewPanel
 from napari_fewshot.ui.settings_form import Option, SettingsForm
 from napari_fewshot.ui.state import DockState, Progress
 
@@ -65,6 +66,11 @@ class FewShotPanel(QWidget):
     """A button was pressed; the value of its `Action`."""
     image_chosen = Signal(str, bool)
     channel_axis_chosen = Signal(str, object)
+    row_clicked = Signal(object)
+    """Key of a frame in the table."""
+    rows_selected = Signal(object)
+    pictures_wanted = Signal(object)
+    order_chosen = Signal(object)
     class_added = Signal()
     class_edited = Signal(object)
     class_removed = Signal(int)
@@ -99,6 +105,8 @@ class FewShotPanel(QWidget):
         self.buttons = {action: self._button(action) for action in Action}
         self.classes = ClassTable(background_colour)
         self.images = ImageList()
+        self.images_button = ImagesButton(self.images)
+        self.review = ReviewPanel()
         self.channels = ChannelChoices()
         self.segmenter = SettingsForm(SegmenterSettings(), options)
         self.model = ModelBox()
@@ -161,6 +169,8 @@ class FewShotPanel(QWidget):
         bullet = "• " if len(state.notices) > 1 else ""
         self.notices.show_text("\n".join(f"{bullet}{notice}" for notice in state.notices))
         self.images.show_images(state.images)
+        self.images_button.show_images(state.images)
+        self.review.show_table(state.review, state.classes)
         self.channels.show_images(state.images)
         self.classes.show_classes(state.classes, state.brush)
         self.contains.show_classes(state.classes, state.contained, state.can_tag)
@@ -216,7 +226,8 @@ class FewShotPanel(QWidget):
         return self.notices
 
     def _images_section(self) -> QWidget:
-        return _section("Images to label", self.images)
+        many = _row(self.buttons[Action.ACCEPT_SELECTED], self.buttons[Action.REJECT_SELECTED])
+        return _section("Images to label", _row(self.images_button, self.review.order), self.review, many)
 
     def _classes_section(self) -> QWidget:
         return _section("Classes", self.classes)
@@ -279,7 +290,7 @@ class FewShotPanel(QWidget):
             "Review",
             self.slice_line,
             _row(self.buttons[Action.ACCEPT], self.buttons[Action.REJECT]),
-            self.buttons[Action.NEXT],
+            _row(self.buttons[Action.NEXT], self.buttons[Action.BACK]),
             above,
             _row(self.refresh),
             self.buttons[Action.UNDO],
@@ -306,6 +317,10 @@ class FewShotPanel(QWidget):
     def _connect(self) -> None:
         self.images.image_chosen.connect(self.image_chosen)
         self.channels.channel_axis_chosen.connect(self.channel_axis_chosen)
+        self.review.row_clicked.connect(self.row_clicked)
+        self.review.rows_selected.connect(self.rows_selected)
+        self.review.pictures_wanted.connect(self.pictures_wanted)
+        self.review.order_chosen.connect(self.order_chosen)
         self.classes.add_clicked.connect(self.class_added)
         self.classes.remove_clicked.connect(self.class_removed)
         self.classes.class_edited.connect(self.class_edited)

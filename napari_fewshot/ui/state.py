@@ -1,7 +1,12 @@
 """What the dock shows: one frozen value, made by the controller and drawn by the panel."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
+import numpy as np
+import numpy.typing as npt
+
+from napari_fewshot.frames import FrameKey
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import Action
 
@@ -26,6 +31,8 @@ class ImageChoice:
         Why it cannot be labelled, or "".
     contains
         What its slices are said to contain, in words, or "".
+    revision
+        Another number each time that its pixels were replaced.
     """
 
     uid: str
@@ -35,6 +42,91 @@ class ImageChoice:
     axes: tuple[tuple[int, str], ...] = ()
     trouble: str = ""
     contains: str = ""
+    revision: int = 0
+
+
+class Standing(StrEnum):
+    """Where a frame stands, in the words of the table."""
+
+    UNTOUCHED = "untouched"
+    TAUGHT = "taught"
+    NOTHING_HERE = "nothing here"
+    PROPOSED = "proposed"
+    CORRECTED = "corrected"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+class Order(StrEnum):
+    """In which order proposals are reviewed."""
+
+    GAIN = "most to gain first"
+    PLACE = "one after the other"
+
+
+@dataclass(frozen=True, eq=False)
+class ReviewRow:
+    """A frame in the table. Rows are compared by identity: one that changed is another object.
+
+    Attributes
+    ----------
+    key
+        The frame.
+    name
+        What it is called now.
+    place
+        Its number among all frames, from 0.
+    standing
+        Where it stands.
+    score
+        Of its open proposal, in [0, 1]; None where there is none.
+    gain
+        How much a look at its open proposal promises, in [0, 1], see `review.expected_gain`; None where there is none.
+    class_ids
+        Classes that are on it, as far as it is taught, proposed or decided.
+    pixels
+        How many pixels are of a class.
+    area
+        The same as a share of all, in [0, 1]; None where nothing is known.
+    contains
+        Ids of classes that it is said to contain.
+    picture
+        (h, w, 3) uint8, a small one; None as long as nobody has asked for it.
+    """
+
+    key: FrameKey
+    name: str
+    place: int
+    standing: Standing = Standing.UNTOUCHED
+    score: float | None = None
+    gain: float | None = None
+    class_ids: tuple[int, ...] = ()
+    pixels: int = 0
+    area: float | None = None
+    contains: tuple[int, ...] = ()
+    picture: npt.NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class ReviewTable:
+    """The table of all frames.
+
+    Attributes
+    ----------
+    rows
+        In the order of the frames.
+    shown
+        The frame on screen.
+    order
+        In which order proposals are reviewed.
+    selection
+        How many rows are selected, and how many of them wait for a decision, in words; or "".
+    """
+
+    rows: tuple[ReviewRow, ...] = ()
+    shown: FrameKey | None = None
+    order: Order = Order.GAIN
+    selection: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +175,7 @@ class DockState:
     next_step: str = ""
     error: str = ""
     images: tuple[ImageChoice, ...] = ()
+    review: ReviewTable = field(default_factory=ReviewTable)
     classes: tuple[LabelClass, ...] = ()
     brush: int = 1
     slice_line: str = ""
