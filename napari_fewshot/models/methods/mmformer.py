@@ -34,7 +34,7 @@ from napari_fewshot.models.methods.mmformer_superpixels import (
     coefficients,
     instance_proposals,
 )
-from napari_fewshot.models.methods.sgone import Guide
+from napari_fewshot.models.methods.similarity_cues import Similarity
 from napari_fewshot.models.methods.trained import Episode, TrainedMethod, segmentation_losses
 from napari_fewshot.support import UNLABELLED
 
@@ -56,13 +56,13 @@ class Known:
 
     Attributes
     ----------
-    guide
-        Its average, and how the cosine with it becomes a logit.
+    average
+        What is known of it without training.
     maps
         Shots that show it, with how much of every cell does.
     """
 
-    guide: Guide
+    average: Similarity
     maps: tuple[tuple[SupportMap, Tensor], ...] = ()
 
 
@@ -109,11 +109,11 @@ class MaskMatching(TrainedMethod[Seen, tuple[Known, ...]]):
 
     def combine(self, summaries: Sequence[Seen], class_ids: tuple[int, ...]) -> tuple[Known, ...]:
         """Choose what the query is aligned with."""
-        guides = self._untrained.combine([seen.pixels for seen in summaries], class_ids)
+        averages = self._untrained.combine([seen.pixels for seen in summaries], class_ids)
         maps = [seen.maps for seen in summaries]
         return tuple(
-            Known(guide, tuple((m, m.shares[class_id]) for m in maps_of_class(maps, class_id, _MAPS)))
-            for guide, class_id in zip(guides, class_ids, strict=True)
+            Known(average, tuple((m, m.shares[class_id]) for m in maps_of_class(maps, class_id, _MAPS)))
+            for average, class_id in zip(averages, class_ids, strict=True)
         )
 
     def predicted_masks(self, query: FeaturePyramid) -> list[Tensor]:
@@ -167,7 +167,7 @@ class MaskMatching(TrainedMethod[Seen, tuple[Known, ...]]):
         return next(iter(query.select(self.config.strides).features))
 
     def _calibrated(self, solution: tuple[Known, ...], query: FeaturePyramid) -> tuple[Tensor, Level]:
-        logits, level = self._untrained.calibrated(tuple(known.guide for known in solution), query)
+        logits, level = self._untrained.calibrated(tuple(known.average for known in solution), query)
         return self.on_head(logits), level
 
     def _answers(

@@ -9,6 +9,7 @@ from torch import nn
 
 from napari_fewshot.models.blocks.mask_matching import FeatureAlignment
 from napari_fewshot.models.blocks.potential_objects import PotentialObjects
+from napari_fewshot.models.methods.mmformer_superpixels import BLEND, CELL
 
 _CUES: Final = 4
 """Numbers that tell of a proposal whether it is wanted."""
@@ -101,4 +102,4 @@ class Matching(nn.Module):
         if config.corrects:
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-            self.voices = nn.Parameter(torch.tensor([1.0, 0.5]))  # of the blend, and of the calibrated cosine
+            self.voices = nn.Parameter(torch.tensor([BLEND, CELL]))  # of the blend, and of the calibrated cosine

@@ -12,16 +12,20 @@ from torch import Tensor
 
 from napari_fewshot.errors import SettingsError
 from napari_fewshot.models.backbones.base import FeaturePyramid, Level
-from napari_fewshot.models.blocks.labelled_pixels import ShotPixels
+from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, collect_pixels
 from napari_fewshot.models.blocks.mask_matching import blended, pooled
 from napari_fewshot.models.blocks.matching import MatchingLevels
 from napari_fewshot.models.blocks.one_vs_rest import one_vs_rest, safe_logit
 from napari_fewshot.models.blocks.resampling import probabilities, to_cells
 from napari_fewshot.models.blocks.superpixels import superpixels
 from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState, SupportFeatures
-from napari_fewshot.models.methods.sgone import Guide, SGOne
+from napari_fewshot.models.methods.similarity_cues import Similarity, similarities
 
-_CELLS: Final = 48
+BLEND: Final = 1.0
+CELL: Final = 0.5
+"""How much the blend of proposals counts, and what a cell says alone, as long as nobody has learnt better."""
+
+_CELLS: Final = 16
 """Cells of a superpixel."""
 
 _SUPERPIXELS: Final = 400
@@ -31,7 +35,7 @@ _INSTANCES: Final = 1000
 """Proposals of somebody else, at the most."""
 
 
-class SuperpixelMatching(AdditiveMethod[ShotPixels, tuple[Guide, ...]]):
+class SuperpixelMatching(AdditiveMethod[ShotPixels, tuple[Similarity, ...]]):
     """MM-Former without training: superpixels, and of each the mean answer of the calibrated cosine.
 
     Parameters
@@ -44,36 +48,35 @@ class SuperpixelMatching(AdditiveMethod[ShotPixels, tuple[Guide, ...]]):
 
     def __init__(self, strides: tuple[int, ...]) -> None:
         self.levels = MatchingLevels(strides)
-        self._cosine = SGOne(self.levels, relevance=True)
 
     def summarise(self, shot: SupportFeatures) -> ShotPixels:
         """Keep some pixels of every label."""
-        return self._cosine.summarise(shot)
+        return collect_pixels(shot.parts(), self.levels, shot.is_dense)
 
-    def combine(self, summaries: Sequence[ShotPixels], class_ids: tuple[int, ...]) -> tuple[Guide, ...]:
+    def combine(self, summaries: Sequence[ShotPixels], class_ids: tuple[int, ...]) -> tuple[Similarity, ...]:
         """Average every class, and calibrate the cosine with it."""
-        return self._cosine.combine(summaries, class_ids)
+        return similarities(self.levels, summaries, class_ids)
 
-    def calibrated(self, guides: tuple[Guide, ...], query: FeaturePyramid) -> tuple[Tensor, Level]:
-        """Logits (C, h, w) of every cell alone."""
-        maps, level = self._cosine.guidance(AdditiveState({}, guides), query)
-        logits = [guide.calibrations[0].logit(m[0]) for guide, m in zip(guides, maps, strict=True)]
-        return torch.stack(logits), level
+    def calibrated(self, known: tuple[Similarity, ...], query: FeaturePyramid) -> tuple[Tensor, Level]:
+        """Logits (C, h, w) of every cell alone, in [-4, 4]: what is certain must not drown what is beside it."""
+        cells, level = self.levels.cells(query)
+        return torch.stack([each.logit(cells) for each in known]), level
 
     def superpixels(self, query: FeaturePyramid) -> Tensor:
         """Proposals (N, h, w) that share out every cell."""
         cells, _ = self.levels.cells(query)
         return superpixel_proposals(cells)
 
-    def predict(self, state: AdditiveState[ShotPixels, tuple[Guide, ...]], query: FeaturePyramid) -> Tensor:
+    def predict(self, state: AdditiveState[ShotPixels, tuple[Similarity, ...]], query: FeaturePyramid) -> Tensor:
         """Blend superpixels."""
         logits, level = self.calibrated(state.solution, query)
         masks = self.superpixels(query)
-        answers = [blended(masks, coefficients(each, masks).sigmoid(), each.sigmoid()) for each in logits]
-        return probabilities(one_vs_rest(safe_logit(torch.stack(answers))), level, query.size)
+        blends = [blended(masks, coefficients(each, masks).sigmoid(), each.sigmoid()) for each in logits]
+        answers = BLEND * safe_logit(torch.stack(blends)) + CELL * logits
+        return probabilities(one_vs_rest(answers), level, query.size)
 
     def predict_among(
-        self, state: AdditiveState[ShotPixels, tuple[Guide, ...]], query: FeaturePyramid, instances: Tensor
+        self, state: AdditiveState[ShotPixels, tuple[Similarity, ...]], query: FeaturePyramid, instances: Tensor
     ) -> Tensor:
         """Decide which of the instances of somebody else are of which class; see `MaskMatching.predict_among`."""
         logits, level = self.calibrated(state.solution, query)
