@@ -80,7 +80,7 @@ class Results:
         self.out, self.recipe, self.classes = out, recipe, classes
         self._kinds = [label_format(name) for name in recipe.formats]
         self._stems = _stems(sources)
-        self._planes = out / _HIDDEN / _PLANES
+        self._planes = out.absolute() / _HIDDEN / _PLANES  # for workers in another folder
         self._file = out / _HIDDEN / "journal.jsonl"
         self._going_on = resume and self._file.is_file()
         self._replace = overwrite or self._going_on

@@ -40,6 +40,15 @@ Features = Annotated[
 ]
 FeaturesGib = Annotated[float, typer.Option(help="Limit of that folder in GiB; 0 keeps nothing on the disk.", min=0)]
 Threads = Annotated[int, typer.Option(help="Of the CPU; 0: as many as there are cores.", min=0)]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        metavar="PLACE",
+        help="Let other processes do the frames: local:N on this machine, tcp://HOST:8786 for a Dask scheduler, or "
+        "slurm:workers=4,cores=8,memory=16GB. They must see the same folders. See docs/large-data.md.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Tell what happens as lines of JSON, for other programs.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]
 

@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +16,13 @@ from napari_fewshot.cli.progress import Teller, telling
 from napari_fewshot.errors import SettingsError
 
 if TYPE_CHECKING:  # they bring numpy
+    from napari_fewshot.batch.cluster import Order
     from napari_fewshot.batch.events import Event
+    from napari_fewshot.batch.frames import Workers
     from napari_fewshot.batch.recipe import Recipe, ShotFiles
     from napari_fewshot.models.cache_settings import CacheSettings
+    from napari_fewshot.propagation import PropagationSettings
+    from napari_fewshot.segmenter import Concept, FewShotSegmenter
 
 Out = Annotated[Path, typer.Option(help="Folder for the labels, recipe.json and frames.csv.", show_default=False)]
 Resume = Annotated[
@@ -75,6 +79,7 @@ def propagate(
     overwrite: options.Overwrite = False,
     features: options.Features = None,
     features_gib: options.FeaturesGib = 10.0,
+    cluster: options.Cluster = "",
     as_json: options.Json = False,
 ) -> None:
     """Learn from images with masks, and write labels for all other images.
@@ -110,7 +115,7 @@ def propagate(
             threads=threads,
         )
         cache = options.cache_settings(features, features_gib)
-        _carry_out(recipe, out, resume=resume, overwrite=overwrite, cache=cache, as_json=as_json)
+        _carry_out(recipe, out, resume=resume, overwrite=overwrite, cache=cache, cluster=cluster, as_json=as_json)
 
 
 def run(
@@ -126,6 +131,7 @@ def run(
     overwrite: options.Overwrite = False,
     features: options.Features = None,
     features_gib: options.FeaturesGib = 10.0,
+    cluster: options.Cluster = "",
     as_json: options.Json = False,
 ) -> None:
     """Repeat an earlier run, bit for bit on the CPU, or do the same with other images.
@@ -154,25 +160,37 @@ def run(
         found = replace(found, versions=here)
         options.check_names(found.segmenter.method, found.segmenter.backbone)
         cache = options.cache_settings(features, features_gib)
-        _carry_out(found, out, resume=resume, overwrite=overwrite, cache=cache, as_json=as_json)
+        _carry_out(found, out, resume=resume, overwrite=overwrite, cache=cache, cluster=cluster, as_json=as_json)
 
 
 def _carry_out(
-    recipe: "Recipe", out: Path, *, resume: bool, overwrite: bool, cache: "CacheSettings", as_json: bool
+    recipe: "Recipe", out: Path, *, resume: bool, overwrite: bool, cache: "CacheSettings", cluster: str, as_json: bool
 ) -> None:
+    from dataclasses import replace
+    from functools import partial
+
+    from napari_fewshot.batch.cluster import check_place, connected, order
     from napari_fewshot.batch.events import AllWritten
     from napari_fewshot.batch.run import carry_out, prepare
 
     if resume and overwrite:
         raise SettingsError("--resume keeps what is there and --overwrite replaces it; give one of them")
+    if cluster:
+        check_place(cluster)
+        recipe = replace(recipe, threads=recipe.threads or 1)  # workers share the cores
     failed = 0
-    with telling(as_json=as_json) as teller:
+    with telling(as_json=as_json) as teller, ExitStack() as stack:
         teller.working("Loading")
         batch = prepare(recipe, options.loader(cache))
         teller.say(f"{len(batch.lesson.support)} shot(s), {len(batch.sources)} image(s), {batch.segmenter.name}")
         teller.fact("begin", shots=len(batch.lesson.support), images=len(batch.sources), segmenter=batch.segmenter.name)
         watch = _watcher(teller)
-        for event in carry_out(batch, out, resume=resume, overwrite=overwrite, watch=watch):
+        workers = None
+        if cluster:
+            client = stack.enter_context(connected(cluster, batch.recipe.threads))
+            told = order(recipe.segmenter, batch.settings, seed=recipe.seed, threads=recipe.threads, cache=cache)
+            workers = partial(_workers, client, batch.segmenter, told)
+        for event in carry_out(batch, out, resume=resume, overwrite=overwrite, watch=watch, workers=workers):
             _tell(teller, event)
             failed = event.failed if isinstance(event, AllWritten) else failed
     if failed:
@@ -182,6 +200,14 @@ def _carry_out(
             err=True,
         )
         raise typer.Exit(SOME_FAILED)
+
+
+def _workers(
+    client: Any, segmenter: "FewShotSegmenter", told: "Order", concept: "Concept", _: "PropagationSettings"
+) -> "Workers":
+    from napari_fewshot.batch.cluster import DaskWorkers
+
+    return DaskWorkers(client, concept, segmenter, told)
 
 
 def _watcher(teller: Teller) -> Any:
