@@ -38,7 +38,7 @@ class Autosaver:
         self.trouble = ""
         self._session, self._delay = session, delay
         self._condition = Condition()
-        self._dirty = self._hurried = self._closing = False
+        self._dirty = self._hurried = self._closing = self._writing = False
         session.changed.connect(self._on_change)
         self._thread = Thread(target=self._work, name="saving the session", daemon=True)
         self._thread.start()
@@ -46,7 +46,7 @@ class Autosaver:
     @property
     def is_saved(self) -> bool:
         """Whether everything is on the disk."""
-        return not self._dirty
+        return not self._dirty and not self._writing
 
     def save_now(self) -> None:
         """Save without waiting for a change or for more of them."""
@@ -57,7 +57,10 @@ class Autosaver:
     def wait(self, seconds: float) -> bool:
         """Wait until everything is on the disk. Returns whether it is."""
         with self._condition:
-            return self._condition.wait_for(lambda: not self._dirty or not self._thread.is_alive(), seconds)
+            return (
+                self._condition.wait_for(lambda: self.is_saved or not self._thread.is_alive(), seconds)
+                and self.is_saved
+            )
 
     def close(self, seconds: float = 10.0, *, discard: bool = False) -> bool:
         """Stop, after saving what is left to save unless it is to be discarded. Returns whether all is on the disk."""
@@ -93,7 +96,7 @@ class Autosaver:
 
     def _save(self) -> bool:
         with self._condition:
-            self._dirty = False  # what changes from here on is saved by the next pass
+            self._dirty, self._writing = False, True  # what changes from here on is saved by the next pass
         trouble = ""
         try:
             self.folder.write(self._session.snapshot())
@@ -102,7 +105,7 @@ class Autosaver:
         except Exception as error:  # noqa: BLE001 - the thread must live: whatever it was may be over next time
             trouble = f"{type(error).__name__}: {error}"
         with self._condition:
-            self._dirty = self._dirty or bool(trouble)
+            self._dirty, self._writing = self._dirty or bool(trouble), False
             news, self.trouble = trouble != self.trouble, trouble
             self._condition.notify_all()
         if trouble and news:

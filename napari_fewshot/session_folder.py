@@ -426,7 +426,9 @@ class _Embedding:
 def _pixels_of(frame: Frame) -> npt.NDArray[Any] | None:
     """The pixels of a frame as they are, None where they cannot be had."""
     try:
-        pixels = np.asarray(frame.image() if callable(frame.image) else frame.image)
+        source = frame.image() if callable(frame.image) else frame.image
+        whole = slice(0, source.shape[0]), slice(0, source.shape[1])
+        pixels = np.asarray(source if isinstance(source, np.ndarray) else source[whole])
     except Exception:  # noqa: BLE001 - a layer that is gone, a graph of dask that fails: whatever may be behind it
         return None
     return pixels if pixels.dtype.kind in "uifb" else None

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -407,6 +408,25 @@ def test_every_change_is_on_the_disk_soon_after(session: Session, tmp_path: Path
         assert not saver.is_saved
         assert saver.wait(5)
         assert picture(open_session(tmp_path / "auto")) == picture(session)
+    assert saver.close()
+
+
+def test_what_is_being_written_does_not_count_as_saved(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, may_go_on, write = SessionFolder(tmp_path / "auto"), Event(), SessionFolder.write
+
+    def slow(*args: object) -> bool:
+        may_go_on.wait(10)
+        return write(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SessionFolder, "write", slow)
+    saver = Autosaver(session, folder, delay=0.0)
+    session.accept(("cells 1", 2))
+    assert not saver.wait(0.3)
+    may_go_on.set()
+    assert saver.wait(10)
+    assert picture(open_session(tmp_path / "auto")) == picture(session)
     assert saver.close()
 
 
