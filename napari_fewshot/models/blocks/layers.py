@@ -47,6 +47,19 @@ def classifier(width: int, dropout: float = 0.1, zero: bool = False) -> nn.Seque
     return nn.Sequential(*conv(width, width), nn.Dropout2d(dropout), last)
 
 
+def keep_signals(net: nn.Module) -> None:
+    """Initialise convolutions so that signals stay as large as they are (He et al., ICCV 2015).
+
+    For nets without normalisation: from torch's default initialisation, signals and gradients would arrive as almost
+    nothing behind a dozen convolutions.
+    """
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
 def tiled(vectors: Tensor, like: Tensor) -> Tensor:
     """Put a vector (B, D) on every cell of a map (B, ..., h, w): (B, D, h, w), without copies."""
     return vectors[:, :, None, None].expand(-1, -1, *like.shape[-2:])

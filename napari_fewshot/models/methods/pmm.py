@@ -2,8 +2,8 @@
 
 Instead of one average, each label gets several prototypes, for the parts of a thing and the kinds of its background:
 the means of a mixture on the sphere. In the paper they are used twice. *P-Conv* takes them as classifiers: softmax
-over all prototypes, summed over those of a label; this is here. *P-Match* hands them to trained convolutions; this is
-not.
+over all prototypes, summed over those of a label; this is here. *P-Match* hands them to trained convolutions
+(`pmm_match.py`).
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
+from napari_fewshot.models.backbones.base import FeaturePyramid
 from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, any_mean, bounded, collect_pixels, unit
 from napari_fewshot.models.blocks.matching import MatchingLevels
 from napari_fewshot.models.blocks.relevance import shared_relevance, weighted
@@ -67,7 +67,7 @@ class Mixtures:
         """
         at = weighted(cells, self.relevance)
         return torch.stack(
-            [(CONCENTRATION * cosine_map(at, mu)).logsumexp(0).sub_(math.log(len(mu))) for mu in self.prototypes]
+            [(CONCENTRATION * cosine_map(at, mu)).logsumexp(0) - math.log(len(mu)) for mu in self.prototypes]
         )
 
 
@@ -105,8 +105,3 @@ class PMM(AdditiveMethod[ShotPixels, Mixtures]):
         """Apply P-Conv (eqs. 7 and 8), on logits at the size of the image."""
         cells, level = self.levels.cells(query)
         return probabilities(state.solution.p_conv(cells), level, query.size)
-
-
-def make(backbone: Backbone) -> PMM:
-    """Compare on the levels that the backbone recommends."""
-    return PMM(MatchingLevels(backbone.matching_strides))

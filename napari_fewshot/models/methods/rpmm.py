@@ -1,8 +1,8 @@
 """RPMM: a stack of prototype mixtures (Yang et al., ECCV 2020, arXiv 2008.03898), without training.
 
 Three passes of PMM, from coarse to fine, with 1, 3 and 6 prototypes per label. In the paper each pass also hands its
-prediction to the convolutions of the next (the residual). These are trained; what is left without them is the sum of
-the three softmaxes that the authors' code answers with, here as their mean.
+prediction to the convolutions of the next (the residual). These are trained (`pmm_match.py`); what is left without them
+is the sum of the three softmaxes that the authors' code answers with, here as their mean.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
+from napari_fewshot.models.backbones.base import FeaturePyramid
 from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, bounded, collect_pixels
 from napari_fewshot.models.blocks.matching import MatchingLevels
 from napari_fewshot.models.blocks.relevance import shared_relevance
@@ -61,8 +61,3 @@ class RPMM(AdditiveMethod[ShotPixels, tuple[Mixtures, ...]]):
         for mixtures in state.solution:
             total = probabilities(mixtures.p_conv(cells), level, query.size).add_(total)
         return total.div_(len(state.solution))
-
-
-def make(backbone: Backbone) -> RPMM:
-    """Compare on the levels that the backbone recommends."""
-    return RPMM(MatchingLevels(backbone.matching_strides))
