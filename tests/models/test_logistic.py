@@ -34,7 +34,7 @@ def shot(seed: int, mask: torch.Tensor | None = None) -> SupportFeatures:
 
 @pytest.mark.parametrize("lift", [None, RandomFeatures(16)])
 def test_it_finds_what_scikit_learn_finds(lift: RandomFeatures | None) -> None:
-    """The same minimum as scikit-learn's solver on the same standardised pixels, all of them, with the same weights, two shots."""
+    """The same minimum as scikit-learn's solver on the same standardised pixels of two shots, with the same weights."""
     levels = LiftedLevels(lift)
     method = Logistic(shrinkage=0.05, prior=0, levels=levels)
     state = method.fit([shot(1), shot(2)], (1, 2))
