@@ -34,6 +34,7 @@ def _nothing_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAPARI_FEWSHOT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("NAPARI_FEWSHOT_CONFIG", str(tmp_path_factory.mktemp("config")))
+        patch.setenv("NAPARI_FEWSHOT_DATA", str(tmp_path_factory.mktemp("data")))
         yield
 
 

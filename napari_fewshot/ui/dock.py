@@ -1,14 +1,18 @@
 """The widget that napari opens: puts panel, controller, layers and threads together, and takes them apart again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import notification_manager, show_error, show_info
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QDialog, QMainWindow, QMessageBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QFileDialog, QMainWindow, QMessageBox, QVBoxLayout, QWidget
 
+from napari_fewshot.errors import FewShotError
+from napari_fewshot.io.image_places import KnownImage
 from napari_fewshot.models import licence_notice, list_backbones, list_segmenters
 from napari_fewshot.models.registry import TIMM_PREFIX
 from napari_fewshot.session import Session
@@ -25,6 +29,8 @@ from napari_fewshot.ui.panel import FewShotPanel
 from napari_fewshot.ui.ports import ExportChoice, ExportRequest
 from napari_fewshot.ui.preferences import read_preferences, write_preferences
 from napari_fewshot.ui.runner import ThreadRunner
+from napari_fewshot.ui.saving import Saving, sessions_folder
+from napari_fewshot.ui.session_layers import SessionLayers
 from napari_fewshot.ui.settings_form import Option
 from napari_fewshot.ui.state import DockState
 from napari_fewshot.ui.upkeep import Upkeep
@@ -51,6 +57,8 @@ class FewShotDock(QWidget):
         To go on with; a new one by default.
     """
 
+    _saved = Signal()
+
     def __init__(self, napari_viewer: "napari.viewer.Viewer", session: Session | None = None) -> None:
         super().__init__()
         preferences = read_preferences()
@@ -71,7 +79,11 @@ class FewShotDock(QWidget):
         self.controller = Controller(
             session, self, parts.link, parts.runner, parts.exporter, forecast, upkeep, models, parts.looker
         )
+        images = SessionLayers(napari_viewer, parts.link)
+        saving = Saving(session, parts.link, images, enabled=preferences.autosave, beside=preferences.beside)
+        self.saving = parts.saving = saving
         self._wire()
+        self._wire_saving(napari_viewer)
         self.destroyed.connect(self._parts.close)
         self._upkeep = upkeep
 
@@ -153,6 +165,51 @@ class FewShotDock(QWidget):
         link.edited.connect(controller.edited)
         link.brushed.connect(controller.brushed)
 
+    def _wire_saving(self, viewer: "napari.viewer.Viewer") -> None:
+        saving, box, link = self.saving, self.panel.session, self._parts.link
+        box.open_clicked.connect(self._open_session)
+        box.saving_chosen.connect(self._choose_saving)
+        self._saved.connect(self._show_saving)
+        saving.changed.connect(self._saved.emit)  # in whatever thread; Qt brings it into its own
+        link.edited.connect(self._note_strokes)
+        link.layers_changed.connect(saving.follow)
+        viewer.layers.events.removing.connect(self._parts.before_removal)
+        self._parts.unwatch = lambda: viewer.layers.events.removing.disconnect(self._parts.before_removal)
+        self._show_saving()
+
+    def _show_saving(self) -> None:
+        self.panel.session.show_line(self.saving.line)
+
+    def _note_strokes(self) -> None:
+        with suppress(FewShotError):  # another one shows it
+            self.saving.note_strokes(self._parts.link.shown())
+
+    def _choose_saving(self, enabled: bool, beside: bool) -> None:
+        self._upkeep.preferences = replace(self._upkeep.preferences, autosave=enabled, beside=beside)
+        self.saving.choose(enabled=enabled, beside=beside)
+        write_preferences(self._upkeep.preferences)
+
+    def _open_session(self) -> None:
+        begin = self.saving.folder or sessions_folder()
+        chosen = QFileDialog.getExistingDirectory(self, "Open session", str(begin.parent))
+        if chosen:
+            self.open_session(Path(chosen))
+
+    def open_session(self, folder: Path) -> None:
+        """Go on with a saved session: its images and labels come on screen. What goes wrong is shown."""
+        self.controller.cancel()
+        try:
+            self.saving.open(folder, self._ask_image)
+        except FewShotError as error:
+            self.notify(str(error), is_error=True)
+        self.controller.layers_changed()
+
+    def _ask_image(self, name: str, known: KnownImage) -> str | None:
+        """Ask where an image is that was not found."""
+        title = f"Where is '{name}'? It was at {known.place.path}"
+        chosen, _ = QFileDialog.getOpenFileName(self, title, str(Path.home()))
+        return chosen or None
+
     def _on_action(self, name: str) -> None:
         getattr(self.controller, Action(name).value)()
 
@@ -188,13 +245,23 @@ class _Parts:
         self.librarian = ThreadRunner("")
         self.looker = ThreadRunner("")
         self.shortcuts: list[QShortcut] = []
+        self.saving: Saving | None = None
+        self.unwatch: Callable[[], None] = lambda: None
 
     @property
     def runners(self) -> tuple[ThreadRunner, ...]:
         return self.runner, self.exporter, self.preparer, self.keeper, self.librarian, self.looker
 
+    def before_removal(self, event: Any = None) -> None:
+        if self.saving is not None:
+            self.saving.before_removal()
+
     def close(self) -> None:
         self.runner.stop()
+        if self.saving is not None:
+            self.saving.close()
+        with suppress(Exception):  # the viewer may be half gone
+            self.unwatch()
         self.preparer.stop()
         self.librarian.stop()
         self.looker.stop()

@@ -35,6 +35,7 @@ from napari_fewshot.ui.memory_box import MemoryBox, wrapping_label
 from napari_fewshot.ui.model_box import ModelBox
 from napari_fewshot.ui.preferences import Preferences
 from napari_fewshot.ui.review_table import ReviewPanel
+from napari_fewshot.ui.session_box import SessionBox
 from napari_fewshot.ui.settings_form import Option, SettingsForm
 from napari_fewshot.ui.state import DockState, Progress
 
@@ -102,6 +103,7 @@ class FewShotPanel(QWidget):
         self._shown: DockState | None = None
         self._licences = {option.value: option.notice for option in options.get("backbone", ())}
         self.memory = MemoryBox(preferences)
+        self.session = SessionBox(preferences)
         self.buttons = {action: self._button(action) for action in Action}
         self.classes = ClassTable(background_colour)
         self.images = ImageList()
@@ -124,6 +126,7 @@ class FewShotPanel(QWidget):
             self._propose_section(),
             self._review_section(),
             self.buttons[Action.EXPORT],
+            _section("Session", self.session),
             self._advanced_section(),
         ):
             column.addWidget(section)

@@ -25,6 +25,10 @@ class Preferences:
         Limits of the features that are kept, in GiB; 0 = off.
     prepare
         Whether images are prepared while somebody paints.
+    autosave
+        Whether sessions are saved by themselves.
+    beside
+        Whether they are saved beside the images instead of in the folder for data of the user.
 
     Raises
     ------
@@ -35,6 +39,8 @@ class Preferences:
     memory_gib: float = CacheSettings.memory_gib
     disk_gib: float = CacheSettings.disk_gib
     prepare: bool = True
+    autosave: bool = True
+    beside: bool = False
 
     def __post_init__(self) -> None:
         CacheSettings(self.memory_gib, self.disk_gib)  # checks them

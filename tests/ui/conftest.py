@@ -44,6 +44,7 @@ def _fresh_preferences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test see what another one chose or kept."""
     monkeypatch.setenv("NAPARI_FEWSHOT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NAPARI_FEWSHOT_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("NAPARI_FEWSHOT_DATA", str(tmp_path / "data"))
 
 
 @pytest.fixture

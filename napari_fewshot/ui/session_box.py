@@ -1,0 +1,54 @@
+"""The part of the dock about the session on the disk: whether and where it is saved, and opening another."""
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_fewshot.ui.preferences import Preferences
+
+
+class SessionBox(QWidget):
+    """A button to open a session, what becomes of this one, and two choices.
+
+    Parameters
+    ----------
+    preferences
+        To begin with.
+    """
+
+    open_clicked = Signal()
+    saving_chosen = Signal(bool, bool)
+    """Whether to save by itself, and whether beside the images."""
+
+    def __init__(self, preferences: Preferences, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.open_button = QPushButton("Open session ...")
+        self.open_button.setToolTip(
+            "Go on with what was saved: its images, labels, examples, proposals and decisions come back."
+        )
+        self.autosave = QCheckBox("Save by itself")
+        self.autosave.setChecked(preferences.autosave)
+        self.autosave.setToolTip("Whatever you do is on the disk a few seconds later, also if the computer crashes.")
+        self.beside = QCheckBox("Beside the images")
+        self.beside.setChecked(preferences.beside)
+        self.beside.setToolTip("Save new sessions in the folder of the images, otherwise in your folder for data.")
+        self.line = QLabel()
+        self.line.setWordWrap(True)
+        self.line.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.line.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)  # paths are long
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        for widget in (self.open_button, self.autosave, self.beside, self.line):
+            column.addWidget(widget)
+        self.open_button.clicked.connect(self.open_clicked)
+        self.autosave.toggled.connect(self._on_choice)
+        self.beside.toggled.connect(self._on_choice)
+
+    def show_line(self, line: str) -> None:
+        """Say what becomes of the session."""
+        breakable = line.replace("/", "/\u200b").replace("\\", "\\\u200b")  # a line may end after a folder
+        self.line.setText(breakable)
+        self.line.setToolTip(line)
+
+    def _on_choice(self) -> None:
+        self.saving_chosen.emit(self.autosave.isChecked(), self.beside.isChecked())

@@ -1,0 +1,132 @@
+"""Sessions of the dock on the disk: saved by themselves, opened in another window."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_fewshot import open_session
+from napari_fewshot.session import FrameState
+from napari_fewshot.ui.preferences import read_preferences
+from tests.fakes import BrightnessSegmenter
+from tests.ui.conftest import disk_stack, wait_for_threads, wait_until
+
+
+def layers_of(viewer: Any) -> dict[str, Any]:
+    return {layer.name: np.asarray(layer.data) for layer in viewer.layers}
+
+
+def label_some(viewer: Any, dock: Any, name: str) -> None:
+    """Teach a slice, get proposals, correct one, accept one, reject one, and paint another without teaching."""
+    _, disks = disk_stack()
+    viewer.dims.set_point(0, 0)
+    dock.controller.paint()
+    labels = viewer.layers[f"{name} labels"]
+    labels.data[0] = disks[0]
+    labels.events.paint(value=[])
+    dock.controller.teach()
+    dock.controller.propose()
+    wait_for_threads(dock)
+    proposals = viewer.layers[f"{name} proposals"]
+    for z, decide in ((1, dock.controller.accept), (2, dock.controller.reject)):
+        viewer.dims.set_point(0, z)
+        decide()
+        wait_for_threads(dock)
+    viewer.dims.set_point(0, 3)
+    proposals.data[3, :4, :4] = 1
+    proposals.events.paint(value=[])
+    viewer.dims.set_point(0, 2)
+    labels.data[2, 5, 5:9] = 1
+    labels.events.paint(value=[])
+
+
+def is_saved(dock: Any) -> bool:
+    return dock.saving.folder is not None and dock.saving.line.startswith("Saved in")
+
+
+def picture(session: Any) -> dict[Any, Any]:
+    found = {}
+    for key in session.frames:
+        labels, origins = session.labels(key, with_proposals=True), session.origins(key)
+        found[key] = (
+            session.state(key),
+            None if labels is None else labels.tolist(),
+            None if origins is None else origins.tolist(),
+        )
+    return found
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_what_was_done_comes_back_in_another_window(opened: Callable[..., Any], tmp_path: Path, in_file: bool) -> None:
+    viewer, dock = opened(BrightnessSegmenter())
+    image, _ = disk_stack()
+    if in_file:
+        tifffile.imwrite(tmp_path / "disks.tif", image)
+        viewer.open(tmp_path / "disks.tif", plugin="napari")
+    else:
+        viewer.add_image(image, name="disks")
+    assert dock.saving.folder is None
+    label_some(viewer, dock, "disks")
+    wait_until(lambda: is_saved(dock), 10)
+    folder, before, layers = dock.saving.folder, picture(dock.controller.session), layers_of(viewer)
+    assert folder.is_relative_to(tmp_path / "data")
+    assert picture(open_session(folder)) == before
+
+    viewer.close()  # which removes all layers first
+    assert picture(open_session(folder)) == before
+
+    viewer, dock = opened(BrightnessSegmenter())
+    dock.open_session(folder)
+    assert dock.panel.error_text.text() == ""
+    session = dock.controller.session
+    assert picture(session) == before
+    assert session.state(("disks", 3)) is FrameState.CORRECTED
+    again = layers_of(viewer)
+    assert again.keys() == layers.keys()
+    for name, data in layers.items():
+        np.testing.assert_array_equal(again[name], data, err_msg=name)
+    viewer.dims.set_point(0, 3)
+    dock.controller.accept()
+    wait_for_threads(dock)
+    assert session.state(("disks", 3)) is FrameState.ACCEPTED
+    wait_until(lambda: is_saved(dock), 10)
+    assert open_session(folder).state(("disks", 3)) is FrameState.ACCEPTED
+    dock.controller.propose()  # the shots have their pixels
+    wait_for_threads(dock)
+    assert session.state(("disks", 2)) is FrameState.PROPOSED
+
+
+def test_a_session_that_is_refused_leaves_the_one_at_work_alone(opened: Callable[..., Any], tmp_path: Path) -> None:
+    viewer, dock = opened(BrightnessSegmenter())
+    viewer.add_image(disk_stack()[0], name="disks")
+    label_some(viewer, dock, "disks")
+    before = picture(dock.controller.session)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "session.json").write_text("{}")
+    told: list[str] = []
+    dock.notify = lambda message, **_: told.append(message)
+    dock.open_session(tmp_path / "broken")
+    assert len(told) == 1 and "is damaged" in told[0]
+    assert picture(dock.controller.session) == before
+    wait_until(lambda: is_saved(dock), 10)
+    assert picture(open_session(dock.saving.folder)) == before
+
+
+def test_a_person_chooses_where_sessions_go_and_whether(opened: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "disks.tif", disk_stack()[0])
+    viewer, dock = opened(BrightnessSegmenter())
+    dock.panel.session.autosave.setChecked(False)
+    dock.panel.session.beside.setChecked(True)
+    assert (read_preferences().autosave, read_preferences().beside) == (False, True)
+    viewer.open(tmp_path / "images" / "disks.tif", plugin="napari")
+    label_some(viewer, dock, "disks")
+    assert dock.saving.folder is None
+    assert "Not saved" in dock.panel.session.line.toolTip()
+    dock.panel.session.autosave.setChecked(True)
+    wait_until(lambda: is_saved(dock), 10)
+    assert dock.saving.folder.parent == tmp_path / "images"
+    assert str(dock.saving.folder) in dock.panel.session.line.toolTip()
