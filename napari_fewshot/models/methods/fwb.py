@@ -2,8 +2,8 @@
 
 Two contributions: features count by how well they tell the class from the rest of the shots, in closed form; and the
 vector of the class is improved by gradient steps that segment the shots better, every step an *expert*, which votes
-with the IoU that it reaches on the shots. The paper segments with two trained convolutions on the similarity map;
-here that is a logistic curve, whose threshold is improved along with the vector.
+with the IoU that it reaches on the shots. The paper segments with two trained convolutions on the similarity map
+(`fwb_boosted.py`); here that is a logistic curve, whose threshold is improved along with the vector.
 
 Experts are judged by the shots only. The code that goes with the paper judges them by the mask that is asked for.
 """
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
+from napari_fewshot.models.backbones.base import FeaturePyramid
 from napari_fewshot.models.blocks.calibration import IN_SAMPLE, calibrate
 from napari_fewshot.models.blocks.descent import Adam, steps
 from napari_fewshot.models.blocks.labelled_pixels import (
@@ -188,8 +188,3 @@ def _iou(guess: Tensor, view: OneAgainstRest) -> Tensor:
     """IoU of a guess (N,) on the shots (eq. 9)."""
     union = view.weight[guess | view.positive].sum()
     return view.weight[guess & view.positive].sum() / union
-
-
-def make(backbone: Backbone) -> FWB:
-    """Compare on the levels that the backbone recommends."""
-    return FWB(MatchingLevels(backbone.matching_strides))
