@@ -26,7 +26,7 @@ from napari_fewshot.ui.machine import Room
 from napari_fewshot.ui.model_choice import ModelChoice
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportRequest, ExportStack
 from napari_fewshot.ui.preferences import Preferences
-from napari_fewshot.ui.state import DockState, ImageChoice
+from napari_fewshot.ui.state import DockState, ImageChoice, OverlayPicture
 from napari_fewshot.ui.upkeep import Upkeep
 from tests.fakes import Brightness, BrightnessSegmenter
 
@@ -102,6 +102,18 @@ class FakeLayers:
         self.drawing: tuple[Any, int] | None = None
         self.kept_boxes: list[Any] = []
         self.classes: Sequence[LabelClass] = ()
+        self.overlay: tuple[Any, OverlayPicture] | None = None
+        self.overlays_drawn = 0
+
+    def show_overlay(self, key: Any, picture: OverlayPicture) -> None:
+        self.overlay = (key, picture)
+        self.overlays_drawn += 1
+
+    def hide_overlay(self) -> None:
+        self.overlay = None
+
+    def has_overlay(self) -> bool:
+        return self.overlay is not None
 
     def images(self) -> list[ImageChoice]:
         return [ImageChoice(uid, self.names[uid], uid not in self.unchosen) for uid in self.stacks]

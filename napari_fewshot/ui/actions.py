@@ -19,6 +19,9 @@ class Action(StrEnum):
     ACCEPT_ABOVE = "accept_above"
     ACCEPT_SELECTED = "accept_selected"
     REJECT_SELECTED = "reject_selected"
+    UNCERTAINTY = "show_uncertainty"
+    CHANGE = "show_change"
+    PROBABILITY = "show_probability"
     UNDO = "undo"
     EXPORT = "export"
 
@@ -40,6 +43,9 @@ KEYS: dict[Action, str] = {
     Action.ACCEPT_ABOVE: "Shift+M",
     Action.ACCEPT_SELECTED: "Shift+S",
     Action.REJECT_SELECTED: "Shift+O",
+    Action.UNCERTAINTY: "Shift+F",
+    Action.CHANGE: "Shift+X",
+    Action.PROBABILITY: "Shift+C",
     Action.UNDO: "Shift+U",
     Action.EXPORT: "Shift+E",
 }
@@ -58,6 +64,9 @@ TITLES: dict[Action, str] = {
     Action.ACCEPT_ABOVE: "Accept all above",
     Action.ACCEPT_SELECTED: "Accept these",
     Action.REJECT_SELECTED: "Reject these",
+    Action.UNCERTAINTY: "Uncertainty",
+    Action.CHANGE: "Last change",
+    Action.PROBABILITY: "Probability of the class",
     Action.UNDO: "Undo",
     Action.EXPORT: "Export ...",
 }
@@ -79,6 +88,9 @@ HINTS: dict[Action, str] = {
     Action.ACCEPT_SELECTED: "Accept the proposals of all rows that are selected in the table, in one step. They are "
     "not used as examples.",
     Action.REJECT_SELECTED: "Throw the proposals of all rows that are selected in the table away, in one step.",
+    Action.UNCERTAINTY: "Show where the proposal on screen is unsure, or no longer: look there first.",
+    Action.CHANGE: "Show what is other than in the proposal before on this slice, or no longer.",
+    Action.PROBABILITY: "Show how probable the selected class is on each pixel of the slice on screen, or no longer.",
     Action.UNDO: "Take back the last teaching, tag, acceptance or rejection. What you painted stays.",
     Action.EXPORT: "Write the label layers to TIFF files.",
 }

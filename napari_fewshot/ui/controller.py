@@ -23,15 +23,16 @@ from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import FrameState, Run, Session
 from napari_fewshot.support import BACKGROUND, UNLABELLED, LabelClass, Shot, SupportSet, Tag
 from napari_fewshot.ui.actions import Action, with_key
+from napari_fewshot.ui.doubt import Doubt
 from napari_fewshot.ui.forecast import Forecast, duration, in_words
-from napari_fewshot.ui.jobs import Failed, Finished, Seen, Stage, Tiles, Written, export_job, propose_job
+from napari_fewshot.ui.jobs import Evidence, Failed, Finished, Seen, Stage, Tiles, Written, export_job, propose_job
 from napari_fewshot.ui.model_choice import ModelChoice
 from napari_fewshot.ui.next_step import Situation, next_step, percent
 from napari_fewshot.ui.notices import Notices
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, Layers, Runner, View
 from napari_fewshot.ui.review import Review
 from napari_fewshot.ui.review import uid_of as _uid
-from napari_fewshot.ui.state import DockState, Order, Progress
+from napari_fewshot.ui.state import DockState, Order, Overlay, Progress
 from napari_fewshot.ui.upkeep import Upkeep
 
 Unpainted = Literal["automatic", "background", "unknown"]
@@ -144,6 +145,7 @@ class Controller:
         self._forecast, self._upkeep, self._models = forecast, upkeep, models
         self._notices = Notices()
         self.review = Review(session, layers.images, layers.name, looker)
+        self.doubt = Doubt(session, layers)
         self._prospect: _Prospect | None = None
         self._is_painting = False
         session.frame_changed.connect(self._on_change)
@@ -423,8 +425,10 @@ class Controller:
         self._end_run()
         self._upkeep.look()
 
-    def _start(self, first: FrameKey | None, *, again: bool) -> None:
+    def _start(self, first: FrameKey | None, *, again: bool, alone: bool = False) -> None:
         run = self.session.start_run(first, again=again)
+        if alone:
+            run = replace(run, frames=tuple(frame for frame in run.frames if frame.key == first))
         self._end_run()
         if not run.frames:
             return
@@ -457,6 +461,9 @@ class Controller:
             case Seen():
                 self.review.add(item)
                 return  # a proposal follows, and is drawn
+            case Evidence():
+                self.doubt.arrived(item)
+                return
             case Tiles():
                 important = False
                 self._is_at(self._done, item.done / item.total, timed=item.key is not None)
@@ -481,8 +488,10 @@ class Controller:
         self._notices.add(self._in_words(proposal.note), self._layers.name(proposal.key))
         self._notices.add(self._upkeep.features.notice)
         self._take_corrections(proposal.key)
+        before = self.session.proposal(proposal.key)
         if not self.session.record(run, proposal):
             return False
+        self.doubt.keep(proposal.key, before)
         self._ensure_proposals(_uid(proposal.key))
         self._show_proposal(proposal.key)
         return self._done == 1 or proposal.key == self._last_shown
@@ -596,6 +605,28 @@ class Controller:
                 self.review.left(here)
         self._layers.go_to(key)
         self._last_shown = key
+
+    @_reported
+    def show_uncertainty(self) -> None:
+        """Show where the proposal on screen is unsure, or no longer."""
+        self._toggle(Overlay.UNCERTAINTY)
+
+    @_reported
+    def show_change(self) -> None:
+        """Show what is other than in the proposal before, or no longer."""
+        self._toggle(Overlay.CHANGE)
+
+    @_reported
+    def show_probability(self) -> None:
+        """Show how probable the selected class is, or no longer."""
+        self._toggle(Overlay.PROBABILITY)
+
+    def _toggle(self, overlay: Overlay) -> None:
+        key = self._shown()
+        is_shown = self.doubt.toggle(overlay)
+        if is_shown and self.doubt.lacks(key) and self._run is None:
+            self._take_corrections(key)
+            self._start(key, again=False, alone=True)  # find out anew
 
     @_watched
     def select_rows(self, keys: Sequence[FrameKey]) -> None:
@@ -906,6 +937,9 @@ class Controller:
 
     def _refresh(self) -> None:
         self._drawn_at = self._clock()
+        class_id = BACKGROUND if self._brush == PAINTED_BACKGROUND else self._brush
+        class_name = "background" if class_id == BACKGROUND else self._class_name(class_id)
+        self.doubt.draw(self._shown_or_none(), class_id, class_name)
         self._view.show_state(self._state())
 
     def _state(self) -> DockState:
@@ -955,6 +989,8 @@ class Controller:
             can_tag=key is not None and key not in support.keys and bool(support.classes),
             contained=frozenset(() if tag is None else tag.class_ids),
             tag_note=self._tag_note(support),
+            overlay=self.doubt.overlay,
+            overlay_note=self.doubt.note,
             above=above,
             enabled=self._enabled(situation, support, above),
             correcting=waiting is not None,
@@ -1010,6 +1046,9 @@ class Controller:
             Action.ACCEPT_ABOVE: above > 0,
             Action.ACCEPT_SELECTED: bool(self.review.selected_open),
             Action.REJECT_SELECTED: bool(self.review.selected_open),
+            Action.UNCERTAINTY: now.score is not None or self.doubt.overlay is Overlay.UNCERTAINTY,
+            Action.CHANGE: now.score is not None or self.doubt.overlay is Overlay.CHANGE,
+            Action.PROBABILITY: now.score is not None or self.doubt.overlay is Overlay.PROBABILITY,
             Action.UNDO: self.session.can_undo,
             Action.EXPORT: bool(self._layers.label_layers()) and not self._exporting,
         }

@@ -22,8 +22,9 @@ from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.axes import Layout, LazyFrame, guess_channel_axis
 from napari_fewshot.ui.box_layer import box_layer, boxes_on, colour_boxes, draw_with, take_over
 from napari_fewshot.ui.layer_geometry import geometry_like, units_of, world_to_layer_units
+from napari_fewshot.ui.overlay_layer import overlay_layer, redraw
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportStack
-from napari_fewshot.ui.state import ImageChoice
+from napari_fewshot.ui.state import ImageChoice, Overlay, OverlayPicture
 
 BACKGROUND_COLOUR = "#9ecae1"
 _UNNAMED_COLOUR = "#ff00ff"
@@ -62,6 +63,14 @@ class _Linked:
         if self.known_layout is None or self.known_layout.channel_axis != self.channel_axis:
             self.known_layout = Layout(tuple(map(int, self.data.shape)), bool(self.image.rgb), self.channel_axis)
         return self.known_layout
+
+
+@dataclass(frozen=True, eq=False)
+class _OverlaidImage:
+    """The layer of a picture that lies over a slice, and what another picture must have in common to go on it."""
+
+    layer: Any
+    same_as: tuple[str, Overlay, tuple[int, ...]]
 
 
 class LayerSlice:
@@ -110,6 +119,7 @@ class LayerLink:
         self._linked: dict[str, _Linked] = {}
         self._used_uids: set[str] = set()
         self._classes: tuple[LabelClass, ...] = ()
+        self._overlay: _OverlaidImage | None = None
         self._current = ""
         self._busy = False
         self._brush_told_at = 0.0
@@ -131,7 +141,9 @@ class LayerLink:
         self._find_images()
 
     def close(self) -> None:
-        """Let go of the viewer. Layers stay as they are."""
+        """Let go of the viewer. Layers stay as they are, but for the picture over them, which would grow old."""
+        with suppress(Exception):  # the viewer may be half gone
+            self.hide_overlay()
         for disconnect in self._disconnects:
             with suppress(Exception):  # the viewer may be half gone
                 disconnect()
@@ -371,6 +383,33 @@ class LayerLink:
                 with suppress(MaskError, IndexError):  # of an image that changed its shape nothing is left
                     self._put(linked, linked.proposals, position, 0)
 
+    # ------------------------------------------------------------------ what lies over a slice
+    def show_overlay(self, key: FrameKey, picture: OverlayPicture) -> None:
+        """Lay a picture over a frame, on a layer of its own, instead of the one before."""
+        linked, position = self._find(key)
+        if linked is None or picture.values.shape != linked.layout.size:
+            self.hide_overlay()
+            return
+        now, there = (linked.uid, picture.overlay, picture.values.shape), self._overlay
+        if there is not None and there.same_as == now:
+            with self._quietly():
+                redraw(there.layer, linked.image, linked.layout, linked.channel_axis, position, picture)
+            return
+        self.hide_overlay()
+        layer = overlay_layer(linked.image, linked.layout, linked.channel_axis, position, picture, {_ROLE: "overlay"})
+        self._insert(self._place_for(linked, "labels"), layer)
+        self._overlay = _OverlaidImage(layer, now)
+
+    def hide_overlay(self) -> None:
+        """Remove that layer."""
+        there, self._overlay = self._overlay, None
+        if there is not None:
+            self._remove_layer(there.layer)
+
+    def has_overlay(self) -> bool:
+        """Whether that layer is there."""
+        return self._overlay is not None
+
     def take_brush(self, key: FrameKey, value: int, *, on_proposal: bool) -> None:
         """Select the layer to paint on, the brush and its value."""
         linked, _ = self._find(key)
@@ -500,6 +539,8 @@ class LayerLink:
                 linked.proposals = None
             if linked.boxes is not None and linked.boxes.unique_id not in present:
                 linked.boxes = None
+        if self._overlay is not None and self._overlay.layer.unique_id not in present:
+            self._overlay = None
         taken = {linked.labels.unique_id for linked in self._linked.values() if linked.labels is not None}
         self._free_labels = {
             str(layer.name): layer
@@ -508,7 +549,7 @@ class LayerLink:
         }
         known = {linked.image.unique_id for linked in self._linked.values()}
         for layer in present.values():
-            if isinstance(layer, Image) and layer.unique_id not in known:
+            if isinstance(layer, Image) and layer.unique_id not in known and layer.metadata.get(_ROLE) != "overlay":
                 self._take_up(layer)
         order = {unique_id: place for place, unique_id in enumerate(present)}
         self._linked = dict(sorted(self._linked.items(), key=lambda item: order[item[1].image.unique_id]))
@@ -526,6 +567,8 @@ class LayerLink:
     def _forget(self, linked: _Linked) -> None:
         """Let go of a deleted image. Its labels, a person's work, stay in the viewer; proposals go."""
         self._linked.pop(linked.uid)
+        if self._overlay is not None and self._overlay.same_as[0] == linked.uid:
+            self.hide_overlay()
         if linked.proposals is not None:
             self._remove_layer(linked.proposals)
 
@@ -617,14 +660,19 @@ class LayerLink:
             **geometry_like(linked.image, drop_axis=None if layout.keeps_channel_axis else linked.channel_axis),
         )
         self._colour(layer)
-        active = self._viewer.layers.selection.active
+        self._insert(self._place_for(linked, role), layer)
         with self._quietly():
-            self._viewer.layers.insert(self._place_for(linked, role), layer)
             layer.visible = bool(linked.image.visible)
-            if active is not None:
-                self._viewer.layers.selection.active = _unwrapped(active)
         self._watch_painting(layer)
         return layer
+
+    def _insert(self, place: int, layer: Any) -> None:
+        """Add a layer; the selected one stays selected."""
+        active = self._viewer.layers.selection.active
+        with self._quietly():
+            self._viewer.layers.insert(place, layer)
+            if active is not None:
+                self._viewer.layers.selection.active = _unwrapped(active)
 
     def _place_for(self, linked: _Linked, role: str) -> int:
         """Above the image; what a person painted lies above what was proposed."""

@@ -37,11 +37,16 @@ from napari_fewshot.ui.preferences import Preferences
 from napari_fewshot.ui.review_table import ReviewPanel
 from napari_fewshot.ui.session_box import SessionBox
 from napari_fewshot.ui.settings_form import Option, SettingsForm
-from napari_fewshot.ui.state import DockState, Progress
+from napari_fewshot.ui.state import DockState, Overlay, Progress
 
 _STEPS = 100
 """Of the progress bar for each frame."""
 
+_OVERLAYS = {
+    Action.UNCERTAINTY: Overlay.UNCERTAINTY,
+    Action.CHANGE: Overlay.CHANGE,
+    Action.PROBABILITY: Overlay.PROBABILITY,
+}
 _TITLES = {"skip_taught": "Leave out slices taught in full", "min_area": "Smallest object (pixels)"}
 _UNPAINTED = (
     ("automatic", "automatic", "Unknown if you brushed some background on the slice, background otherwise."),
@@ -182,6 +187,9 @@ class FewShotPanel(QWidget):
         self.slice_line.setVisible(bool(state.slice_line))
         for action, button in self.buttons.items():
             button.setEnabled(action in state.enabled)
+        for action, overlay in _OVERLAYS.items():
+            self.buttons[action].setChecked(state.overlay is overlay)
+        _show(self.overlay_note, state.overlay_note)
         self._title(Action.PAINT, "Correct" if state.correcting else TITLES[Action.PAINT])
         self._title(Action.ACCEPT_ABOVE, f"Accept {state.above} above")
         self._show_progress(state.progress)
@@ -211,6 +219,7 @@ class FewShotPanel(QWidget):
         button.setToolTip(HINTS[action])
         button.setEnabled(False)
         button.setObjectName(action.value)
+        button.setCheckable(action in _OVERLAYS)
         button.clicked.connect(self._on_button)
         return button
 
@@ -286,6 +295,8 @@ class FewShotPanel(QWidget):
         self.refresh = QCheckBox("Refresh proposals after each decision")
         self.refresh.setChecked(True)
         self.refresh.setToolTip("Whatever you accept or teach makes all open proposals better; they are made anew.")
+        self.overlay_note = wrapping_label()
+        self.overlay_note.hide()
         above = QHBoxLayout()
         above.addWidget(self.buttons[Action.ACCEPT_ABOVE], 1)
         above.addWidget(self.accept_score)
@@ -294,6 +305,9 @@ class FewShotPanel(QWidget):
             self.slice_line,
             _row(self.buttons[Action.ACCEPT], self.buttons[Action.REJECT]),
             _row(self.buttons[Action.NEXT], self.buttons[Action.BACK]),
+            _row(self.buttons[Action.UNCERTAINTY], self.buttons[Action.CHANGE]),
+            self.buttons[Action.PROBABILITY],
+            self.overlay_note,
             above,
             _row(self.refresh),
             self.buttons[Action.UNDO],

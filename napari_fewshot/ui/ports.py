@@ -13,7 +13,7 @@ from napari_fewshot.frames import Frame, FrameKey, Labels
 from napari_fewshot.models.cache_settings import CacheSettings, CacheUsage
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.support import LabelClass
-from napari_fewshot.ui.state import DockState, ImageChoice
+from napari_fewshot.ui.state import DockState, ImageChoice, OverlayPicture
 
 PAINTED_BACKGROUND = 254
 """Value of brushed background in a labels layer, where 0 means that nobody painted."""
@@ -182,6 +182,18 @@ class Layers(Protocol):
 
     def clear_proposals(self, keys: Sequence[FrameKey]) -> None:
         """Take proposals off their layer."""
+        ...
+
+    def show_overlay(self, key: FrameKey, picture: OverlayPicture) -> None:
+        """Lay a picture over a frame, on a layer of its own, instead of the one before."""
+        ...
+
+    def hide_overlay(self) -> None:
+        """Remove that layer."""
+        ...
+
+    def has_overlay(self) -> bool:
+        """Whether that layer is there: somebody may have deleted it."""
         ...
 
     def take_brush(self, key: FrameKey, value: int, *, on_proposal: bool) -> None:

@@ -129,6 +129,33 @@ class ReviewTable:
     selection: str = ""
 
 
+class Overlay(StrEnum):
+    """What can be laid over the slice on screen."""
+
+    UNCERTAINTY = "uncertainty"
+    CHANGE = "change"
+    PROBABILITY = "probability"
+
+
+@dataclass(frozen=True, eq=False)
+class OverlayPicture:
+    """A picture to lay over a slice.
+
+    Attributes
+    ----------
+    overlay
+        What it shows.
+    title
+        The same in words.
+    values
+        (H, W) float32 in [0, 1]; of a change uint8, see `doubt.change`.
+    """
+
+    overlay: Overlay
+    title: str
+    values: npt.NDArray[np.float32] | npt.NDArray[np.uint8]
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a run is.
@@ -185,6 +212,10 @@ class DockState:
     """Ids of classes that the slice on screen is said to contain."""
     tag_note: str = ""
     """What a person should know of what slices are said to contain."""
+    overlay: Overlay | None = None
+    """What is laid over the slice on screen."""
+    overlay_note: str = ""
+    """How to read it, or why there is nothing to see."""
     above: int = 0
     enabled: frozenset[Action] = field(default_factory=frozenset)
     correcting: bool = False

@@ -1,0 +1,94 @@
+"""The image layer with what a proposal is unsure of: one slice, lying where the slice of its image lies."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Image
+from napari.utils.colormaps import Colormap
+
+from napari_fewshot.ui.axes import Layout
+from napari_fewshot.ui.layer_geometry import geometry_like
+from napari_fewshot.ui.state import Overlay, OverlayPicture
+
+_MOST_DOUBT = 0.6
+"""With two classes nothing is less certain than 0.5; with many hardly anything is less certain than this."""
+_CLEAR = (0.0, 0.0, 0.0, 0.0)
+
+_COLOURS: Final = {
+    Overlay.UNCERTAINTY: Colormap(
+        [_CLEAR, (1.0, 0.85, 0.2, 0.55), (0.9, 0.1, 0.1, 0.9)], controls=[0, 0.5, 1], name="fewshot uncertainty"
+    ),
+    Overlay.CHANGE: Colormap(
+        [_CLEAR, (0.1, 0.8, 0.3, 0.9), (0.9, 0.1, 0.8, 0.9), (1.0, 0.9, 0.1, 0.9)],
+        interpolation="zero",
+        controls=[0, 0.25, 0.5, 0.75, 1],
+        name="fewshot change",
+    ),
+    Overlay.PROBABILITY: Colormap(
+        [(0.0, 0.0, 0.1, 0.7), (0.1, 0.5, 0.6, 0.7), (1.0, 0.95, 0.6, 0.7)], name="fewshot probability"
+    ),
+}
+_LIMITS: Final = {Overlay.UNCERTAINTY: (0.0, _MOST_DOUBT), Overlay.CHANGE: (0, 4), Overlay.PROBABILITY: (0.0, 1.0)}
+
+
+def overlay_layer(
+    image: Any,
+    layout: Layout,
+    channel_axis: int | None,
+    position: tuple[int, ...],
+    picture: OverlayPicture,
+    metadata: Mapping[str, Any],
+) -> Any:
+    """Make a layer for a picture of one slice of an image; it is not to be seen on others."""
+    geometry = geometry_like(image, drop_axis=None if layout.keeps_channel_axis else channel_axis)
+    geometry["translate"] = _place(image, layout, channel_axis, position)
+    return Image(
+        _with_all_axes(layout, picture.values),
+        name=f"{image.name} {picture.title}",
+        colormap=_COLOURS[picture.overlay],
+        contrast_limits=_LIMITS[picture.overlay],
+        blending="translucent",
+        interpolation2d="nearest",
+        metadata=dict(metadata),
+        **geometry,
+    )
+
+
+def redraw(
+    layer: Any,
+    image: Any,
+    layout: Layout,
+    channel_axis: int | None,
+    position: tuple[int, ...],
+    picture: OverlayPicture,
+) -> None:
+    """Put another picture of the same kind on the layer, of the same slice or another one."""
+    layer.name = f"{image.name} {picture.title}"
+    layer.translate = _place(image, layout, channel_axis, position)
+    layer.data = _with_all_axes(layout, picture.values)
+
+
+def _with_all_axes(layout: Layout, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return (1, ..., 1, H, W), with the channels of the image, all alike, where its labels have them."""
+    slice_ = values.reshape((*(1 for _ in layout.sliders), *layout.size))
+    axis = layout.channel_axis
+    if axis is None or not layout.keeps_channel_axis:
+        return slice_
+    expanded = np.expand_dims(slice_, axis)
+    return np.broadcast_to(expanded, (*expanded.shape[:axis], layout.shape[axis], *expanded.shape[axis + 1 :]))
+
+
+def _place(image: Any, layout: Layout, channel_axis: int | None, position: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Return the translation of a layer that begins at a slice of the image.
+
+    The world is affine(translate + linear(pixel)); the linear part of a slice's pixel is found as a difference.
+    """
+    corner = np.zeros(image.ndim)
+    corner[list(layout.sliders)] = position
+    moved = np.asarray(image.data_to_world(corner)) - np.asarray(image.data_to_world(np.zeros(image.ndim)))
+    linear = np.asarray(image.affine.affine_matrix)[:-1, :-1]
+    translate = np.asarray(image.translate) + np.linalg.solve(linear, moved)
+    kept = [axis for axis in range(image.ndim) if layout.keeps_channel_axis or axis != channel_axis]
+    return np.asarray(translate[kept])
