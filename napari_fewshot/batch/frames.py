@@ -46,8 +46,16 @@ class Source:
             found = None if is_url(place) else os.stat(place)
         except OSError:
             found = None
-        real = os.fspath(place) if is_url(place) else os.path.realpath(place)
-        return cls(place, name, real if found is None else f"{real}|{found.st_size}|{found.st_mtime_ns}")
+        if found is None:
+            return cls(place, name, os.fspath(place))
+        folder, file = os.path.split(place)
+        where = os.path.join(_real_folder(folder), file)
+        return cls(place, name, f"{where}|{found.st_size}|{found.st_mtime_ns}")
+
+
+@lru_cache(maxsize=64)  # following the links of a folder anew for each of a million files takes minutes
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 @dataclass(frozen=True, eq=False)
