@@ -28,6 +28,9 @@ from napari_fewshot.models.methods.trained import TrainedMethod
 _PIXELS: Final = 400
 """Pixels of every label of a shot that its threshold is found on."""
 
+_MOST: Final = 1.5
+"""Bound of a correction, in logits: on images unlike those of its training a classifier can be sure and wrong."""
+
 
 @dataclass(frozen=True)
 class OSLSMConfig:
@@ -66,7 +69,7 @@ class OSLSMConfig:
     grid: int = 1
     background: bool = True
     kernel: int = 3
-    dropout: float = 0.1
+    dropout: float = 0.3
     corrects: bool = True
 
     @classmethod
@@ -204,7 +207,8 @@ class OSLSM(TrainedMethod[ShotSummary, tuple[Known, ...]]):
         logits: Tensor = self.head(embedded, self.on_head(known.classifiers))
         if not self.config.corrects:
             return logits
-        return logits + self.on_head(torch.stack([each.logit(cells) for each in known.similarities]))
+        similarity = self.on_head(torch.stack([each.logit(cells) for each in known.similarities]))
+        return similarity + _MOST * torch.tanh(logits / _MOST)
 
 
 def erased(each: SupportMap, class_id: int, grid: int) -> Tensor:
