@@ -29,9 +29,11 @@ MAX_BYTES = 400_000
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:  # whatever this person keeps and prefers has no business in the pictures
-        os.environ["NAPARI_FEWSHOT_CACHE"] = os.environ["NAPARI_FEWSHOT_CONFIG"] = folder
+        for name in ("CACHE", "CONFIG", "DATA"):
+            os.environ[f"NAPARI_FEWSHOT_{name}"] = folder
         one_class_by_hand()
         two_classes_in_light()
+        many_slices_in_review()
 
 
 def one_class_by_hand() -> None:
@@ -76,6 +78,32 @@ def two_classes_in_light() -> None:
     dock.panel.scroll_to(dock.panel.advanced)
     save(viewer, "dock-5-advanced.png")
     viewer.close()
+
+
+def many_slices_in_review() -> None:
+    """The table of slices, some of them selected, and what the proposal on screen is unsure of."""
+    sample = cells_sample()
+    viewer, dock = opened(sample, "cells", list(sample.classes))
+    paint(viewer, sample, 0)
+    press(dock, Action.TEACH)
+    press(dock, Action.PROPOSE)
+    settle(lambda: not dock.is_busy)
+    press(dock, Action.NEXT)
+    press(dock, Action.UNCERTAINTY)
+    select_rows(dock, 1, 2)
+    save(viewer, "dock-6-review.png")
+    viewer.close()
+
+
+def select_rows(dock: FewShotDock, *numbers: int) -> None:
+    """Select rows of the table of slices."""
+    table = dock.panel.review.table
+    model, selection = table.model(), table.selectionModel()
+    if model is None or selection is None:
+        sys.exit("the table of slices is empty")
+    for number in numbers:
+        flags = selection.SelectionFlag.Select | selection.SelectionFlag.Rows
+        selection.select(model.index(number, 0), flags)
 
 
 def most_telling(sample: Sample) -> int:
