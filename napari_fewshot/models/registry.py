@@ -299,7 +299,7 @@ _METHODS: Final = (
     MethodCard(
         "cyctr",
         "Cycle-consistent transformer",
-        "Asks what you painted, thing and ground, place by place, and leaves out what confuses; for things of many looks.",
+        "Asks what you painted, thing and ground, place by place, leaving out what confuses; for things of many looks.",
         "about 5 s per megapixel and class on two CPU cores",
         "cyctr:make",
         "Zhang et al., NeurIPS 2021, arXiv 2106.02320",

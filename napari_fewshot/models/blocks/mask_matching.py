@@ -36,8 +36,12 @@ def thinned(features: Tensor) -> Tensor:
     """Average a map (1, D, h, w) down to what attention looks at; smaller ones stay as they are."""
     height, width = features.shape[-2:]
     shrink = min(1.0, _SHORT / min(height, width))
-    size = [max(1, min(round(side * shrink), _LONGER * _SHORT)) for side in (height, width)]
-    return features if shrink == 1 and max(height, width) <= _LONGER * _SHORT else F.adaptive_avg_pool2d(features, size)
+    tall, wide = (max(1, min(round(side * shrink), _LONGER * _SHORT)) for side in (height, width))
+    return (
+        features
+        if shrink == 1 and max(height, width) <= _LONGER * _SHORT
+        else F.adaptive_avg_pool2d(features, (tall, wide))
+    )
 
 
 class CrossAttention(nn.Module):
@@ -54,7 +58,8 @@ class CrossAttention(nn.Module):
         tokens, seen = (x.flatten(2).transpose(1, 2) for x in (one, thinned(other)))
         tokens = self.norms[0](tokens + self.look(tokens, seen, seen, need_weights=False)[0])
         tokens = self.norms[1](tokens + self.forth(tokens))
-        return tokens.transpose(1, 2).view_as(one)
+        aligned: Tensor = tokens.transpose(1, 2).view_as(one)
+        return aligned
 
 
 class CrossAlignment(nn.Module):

@@ -187,7 +187,8 @@ def _evening(x: Tensor, share: Tensor, shrinkage: float) -> Tensor:
     bend = (rows * (weight * (_BEND / weight.sum()))[:, None]).T @ rows
     bend.diagonal().add_(shrinkage)
     identity = torch.eye(len(bend), device=x.device)
-    return torch.linalg.solve_triangular(torch.linalg.cholesky(bend), identity, upper=False)
+    inverse: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(bend), identity, upper=False)
+    return inverse
 
 
 def _log_shares(areas: Tensor) -> Tensor:
