@@ -141,6 +141,15 @@ def test_it_learns_in_inference_mode_as_well_and_the_same() -> None:
     torch.testing.assert_close(inside, expected)
 
 
+def test_it_learns_with_a_head_that_was_moved_in_inference_mode() -> None:
+    """As to a graphics card, when the first features come from there."""
+    expected = of_one(method_with(), 1)
+    with torch.inference_mode():
+        moved = of_one(method_with(), 1)
+    torch.testing.assert_close(moved.vectors, expected.vectors)
+    torch.testing.assert_close(moved.confidence, expected.confidence)
+
+
 def test_untrained_it_finds_things_as_it_does_without_training() -> None:
     method = BoostedFWB(BoostedConfig(16, (1,), width=8))
     method.head.double().eval()

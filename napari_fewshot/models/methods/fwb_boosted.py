@@ -15,6 +15,7 @@ from typing import ClassVar, Final, Self
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
 from napari_fewshot.models.blocks.calibration import IN_SAMPLE, calibrate
@@ -184,17 +185,21 @@ class BoostedFWB(TrainedMethod[Kept, tuple[Boosted, ...]]):
         if self.head.training or self.config.experts == 1:
             return Boosted(first[None], threshold[None], curve.slope, first.new_ones(1), (), relevance)
         constants = [tensor for each in maps for tensor in self._on_map(each, class_id)]
+        names, weights = zip(*self.head.named_parameters(), strict=True)  # on a GPU they were moved in inference mode
 
         def loss(vector: Tensor, threshold: Tensor, r: Tensor, *told: Tensor) -> Tensor:
             """Cross-entropy added up over the shots (eq. 11); both sides weigh the same, as in `FWB`."""
+            head = dict(zip(names, told[: len(names)], strict=True))
             losses = [0.0 * threshold]  # without the logit that is corrected, nothing depends on it
-            for cells, of_features, share, rest in _in_groups(told):
-                logits = self._answer(vector, threshold, curve.slope, r, cells, of_features)
+            for cells, of_features, share, rest in _in_groups(told[len(names) :]):
+                logits = self._answer(vector, threshold, curve.slope, r, cells, of_features, head)
                 losses += [0.5 * _average(F.softplus(-logits), share) + 0.5 * _average(F.softplus(logits), rest)]
             return torch.stack(losses).sum()
 
         vectors, thresholds, losses, confidence = [], [], [], []
-        descent = steps((first, threshold), loss, (relevance, *constants), Adam(self.config.rate), self.config.experts)
+        descent = steps(
+            (first, threshold), loss, (relevance, *weights, *constants), Adam(self.config.rate), self.config.experts
+        )
         for (vector, cut), value in descent:
             vectors.append(vector)
             thresholds.append(cut)
@@ -228,11 +233,19 @@ class BoostedFWB(TrainedMethod[Kept, tuple[Boosted, ...]]):
         return hit / union.clamp_min(1e-12)
 
     def _answer(
-        self, vector: Tensor, threshold: Tensor, slope: float, relevance: Tensor, cells: Tensor, of_features: Tensor
+        self,
+        vector: Tensor,
+        threshold: Tensor,
+        slope: float,
+        relevance: Tensor,
+        cells: Tensor,
+        of_features: Tensor,
+        head: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """Logits (h, w) of one expert on cells (D, h, w)."""
+        """Logits (h, w) of one expert on cells (D, h, w), by the head or by copies of its weights."""
         similarity = cosine_map(cells, vector[None], relevance)  # eq. 6
-        answer: Tensor = self.head(self.on_head(similarity), of_features)[0]
+        told = (self.on_head(similarity), of_features)
+        answer: Tensor = (functional_call(self.head, head, told) if head else self.head(*told))[0]
         if not self.config.corrects:
             return answer
         return answer + self.on_head(_FIRM * torch.tanh(slope * (similarity[0] - threshold) / _FIRM))
