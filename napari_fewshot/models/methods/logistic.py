@@ -35,7 +35,8 @@ _ROWS: Final = {"cpu": 1024}
 """Pixels gone through at once, by kind of device: few enough to stay in the cache of a processor."""
 
 _ITERATIONS: Final = 100
-_TOLERANCE: Final = 1e-6  # of the loss: then logits are right to about 0.01
+_TOLERANCE: Final = 1e-9  # of the loss ...
+_GRADIENT: Final = 1e-4  # ... or of its largest slope, evened: logits are right to about a thousandth with either
 _BEND: Final = 0.1  # c, between that of shots that nothing tells apart (1/4) and of such as are told apart well
 _FLOOR: Final = 0.1
 _NEVER: Final = -60.0  # the logit of a label that nobody painted
@@ -120,7 +121,8 @@ class Logistic(AdditiveMethod[ShotSamples, LogisticWeights]):
         y = torch.arange(len(there), device=x.device).repeat_interleave(numbers)
         mean = x.mean(0)
         deviation = _deviation(x.sub_(mean)) + _FLOOR
-        shrinkage = self.shrinkage / len(summaries) ** 0.5
+        told = sum(1 for shot in summaries if shot)  # not those on which nothing is labelled
+        shrinkage = self.shrinkage / told**0.5
         fitted = _fit(x.div_(deviation), y, numbers, shrinkage)  # (labels there, D + 1)
         areas = torch.tensor([float(sum(s.area for s in pooled[column])) for column in there], device=x.device)
         offset = fitted[:, -1] + self.prior * _log_shares(areas)
@@ -152,7 +154,7 @@ def _fit(x: Tensor, y: Tensor, numbers: Tensor, shrinkage: float) -> Tensor:
     share = (1 / (labels * numbers.float()))[y]  # d
     rows = _ROWS.get(x.device.type, len(x))
     parts = list(zip(x.split(rows), y[:, None].split(rows), share[:, None].split(rows), strict=True))
-    to_even = _evening(x, share, shrinkage)
+    to_even = _evening(x, numbers, shrinkage)
 
     def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         joined = torch.from_numpy(flat.astype(np.float32)).to(x.device).view(labels, width + 1)
@@ -168,23 +170,25 @@ def _fit(x: Tensor, y: Tensor, numbers: Tensor, shrinkage: float) -> Tensor:
         gradient = torch.cat([slopes @ to_even.T, slope[:, None]], 1)
         return float(value), gradient.double().cpu().numpy().ravel()
 
-    options = {"maxiter": _ITERATIONS, "maxcor": 10, "ftol": _TOLERANCE, "gtol": 1e-6}
+    options = {"maxiter": _ITERATIONS, "maxcor": 10, "ftol": _TOLERANCE, "gtol": _GRADIENT}
     with quiet_blas():
         found = minimize(loss, np.zeros(labels * (width + 1)), jac=True, method="L-BFGS-B", options=options)
     joined = torch.from_numpy(found.x.astype(np.float32)).to(x.device).view(labels, width + 1)
     return torch.cat([joined[:, :-1] @ to_even, joined[:, -1:]], 1)
 
 
-def _evening(x: Tensor, share: Tensor, shrinkage: float) -> Tensor:
+def _evening(x: Tensor, numbers: Tensor, shrinkage: float) -> Tensor:
     """Return a (D, D) matrix A for W = U A, such that the loss bends alike in all directions of U.
 
     Then few steps suffice (preconditioning). The loss bends by  p (1 - p) X'dX + lambda  at most by 1/4 of the first
     part (Boehning, 1992) and by less where the shots are told apart well. With A = L^-1 for  L L' = c X'dX + lambda
-    that becomes nearly round, and some of the pixels tell enough of X'dX.
+    that becomes nearly round, and some of the pixels of each label tell enough of X'dX.
     """
-    few = torch.linspace(0, len(x) - 1, min(len(x), 2 * x.shape[1]), device=x.device).long()
-    rows, weight = x[few], share[few]
-    bend = (rows * (weight * (_BEND / weight.sum()))[:, None]).T @ rows
+    step = max(1, len(x) // (2 * x.shape[1]))
+    bend = torch.zeros(x.shape[1], x.shape[1], device=x.device)
+    for rows in x.split(numbers.tolist()):  # one label after the other: in whatever order, the same pixels
+        some = rows[::step]
+        bend.addmm_(some.T, some, alpha=_BEND / (len(numbers) * len(some)))
     bend.diagonal().add_(shrinkage)
     identity = torch.eye(len(bend), device=x.device)
     inverse: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(bend), identity, upper=False)
