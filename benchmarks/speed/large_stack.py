@@ -83,7 +83,7 @@ def measure(slices: int, side: int, backbone: str, device: str, folder: str | No
         "idle_gib": idle,
         "peak_gib": peak,
         "peak_gib_first_half": peaks[(slices - 1) // 2],
-        "disk_gib": usage.disk_bytes / GIB,
+        "disk_gib": usage.disk_bytes / GIB if folder else 0.0,
     }
 
 

@@ -19,7 +19,7 @@ from napari_fewshot.models.progress import heed
 from napari_fewshot.proposals import Proposal
 
 TILES, SAMPLED = 20, 9
-METHODS = {card.name: card.home for card in list_segmenters()}
+METHODS = {card.name: card.home for card in list_segmenters() if not card.needs_head}
 
 
 class Enough(Exception):
