@@ -290,7 +290,8 @@ class _Asked:
         from napari_fewshot.models import licence_notice, list_segmenters, load_segmenter
         from napari_fewshot.models.registry import backbone_card
 
-        known = [card.name for card in list_segmenters()]
+        cards = {card.name: card for card in list_segmenters()}
+        known = list(cards)
         methods = known if "all" in self.methods else list(self.methods)
         for method in methods:
             if method not in known:
@@ -300,7 +301,14 @@ class _Asked:
             if notice := licence_notice(backbone):
                 console.print(notice, style="dim", soft_wrap=True)
             for method in methods:
-                yield method, backbone, load_segmenter(method, backbone=backbone, device=self.device)
+                try:
+                    segmenter = load_segmenter(method, backbone=backbone, device=self.device)
+                except SettingsError as error:
+                    if "all" not in self.methods or not cards[method].needs_head:
+                        raise
+                    console.print(f"{method}, {backbone}: left out, {error}", style="dim", soft_wrap=True)
+                    continue
+                yield method, backbone, segmenter
 
 
 @contextmanager

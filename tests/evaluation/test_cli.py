@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from napari_fewshot import models
 from napari_fewshot.cli import app
 from napari_fewshot.cli.evaluate import _bar
+from napari_fewshot.errors import SettingsError
 from napari_fewshot.segmenter import TileProgress
 from napari_fewshot.support import SupportSet
 from tests.evaluation.made_up import (
@@ -185,6 +186,28 @@ def test_data_sets_in_folders_become_one_table_of_all_methods(tmp_path: Path, fa
     assert cells(sections[0][1])[1:] == [
         [name, *[f"{iou:.3f}"] * len(methods)] for name, iou in zip(("few", "squares"), ious, strict=True)
     ]
+
+
+def test_of_all_methods_those_without_a_head_for_the_backbone_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = {card.name for card in models.list_segmenters() if card.needs_head}
+
+    def load(method: str, *, backbone: str, device: str) -> PhotographSegmenter:
+        if method in heads:
+            raise SettingsError(f"there is no trained head of '{method}' for this backbone")
+        return PhotographSegmenter(method)
+
+    monkeypatch.setattr(models, "load_segmenter", load)
+    make_set(tmp_path / "data" / "squares", 3)
+    words = ["folder", "--data", tmp_path / "data", "--backbone", "resnet18", "--seeds", 1, "--out", tmp_path / "out"]
+    result = run(*words, "--method", "all")
+    assert result.exit_code == 0, result.output
+    rows = cells((tmp_path / "out" / "table.md").read_text("utf-8"))[1:]
+    assert [row[0] for row in rows] == [c.name for c in models.list_segmenters() if c.name not in heads]
+    assert "canet, resnet18: left out, there is no trained head" in result.output
+    asked_for = run(*words, "--method", "canet", "--fresh")
+    assert asked_for.exit_code and "there is no trained head" in asked_for.output
 
 
 def test_a_real_method_can_be_measured(tmp_path: Path) -> None:
