@@ -235,7 +235,8 @@ def test_a_folder_that_cannot_be_made_is_told_before_any_work(tmp_path: Path, mo
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as on Unix")
 def test_ctrl_c_stops_with_130_and_leaves_no_half_file(tmp_path: Path) -> None:
     code = """
-        import sys, time
+        import signal, sys, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
         import napari_fewshot.models
         from napari_fewshot.cli import main
 
