@@ -100,10 +100,19 @@ def propose_one(
 ) -> Proposal:
     """Propose for one frame, tidy up, and let what a person labelled on it stand."""
     proposal = concept.propose(frame, progress=progress)
-    labels = drop_small(proposal.labels, settings.min_area)
-    if shot is not None and shot.labels.shape == labels.shape:
-        labels = keep_human(labels, shot.said)
+    labels = tidied(proposal.labels, None if shot is None else shot.said, settings)
     return proposal if labels is proposal.labels else replace(proposal, labels=labels)
+
+
+def tidied(labels: Labels, human: Labels | None, settings: PropagationSettings) -> Labels:
+    """Tidy the labels of a whole frame, and let what a person labelled on it (anything but 255) stand.
+
+    Returns ``labels`` itself where there is nothing to do.
+    """
+    labels = drop_small(labels, settings.min_area)
+    if human is not None and human.shape == labels.shape:
+        labels = keep_human(labels, human)
+    return labels
 
 
 def _about(key: FrameKey | None, progress: RunProgress | None) -> TileProgress | None:
