@@ -20,13 +20,14 @@ from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import FrameState, Session
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import Action
-from napari_fewshot.ui.controller import Controller, shot_labels
+from napari_fewshot.ui.controller import Controller
 from napari_fewshot.ui.forecast import Forecast, duration
 from napari_fewshot.ui.machine import Room
 from napari_fewshot.ui.model_choice import ModelChoice
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportRequest, ExportStack
 from napari_fewshot.ui.preferences import Preferences
 from napari_fewshot.ui.state import DockState, ImageChoice, OverlayPicture
+from napari_fewshot.ui.teaching import shot_labels
 from napari_fewshot.ui.upkeep import Upkeep
 from tests.fakes import Brightness, BrightnessSegmenter
 

@@ -153,7 +153,7 @@ def test_keys_are_there_for_open_proposals_only(dock: Dock) -> None:
 
 # ---------------------------------------------------------------- memory
 def test_what_is_no_longer_kept_is_found_out_anew_for_this_slice_alone(dock: Dock) -> None:
-    dock.controller.doubt = Doubt(dock.session, dock.layers)
+    dock.controller.doubt._kept.clear()
     generations = {z: dock.session.proposal(("a", z)).generation for z in (1, 2, 3)}
     dock.controller.show_uncertainty()
     assert dock.layers.overlay is None and "Not known any more" in dock.state.overlay_note

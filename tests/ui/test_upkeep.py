@@ -151,7 +151,7 @@ def test_the_dock_keeps_its_features_and_says_how_much(own: Any, monkeypatch: py
     answers = iter((QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes))
     monkeypatch.setattr(QMessageBox, "question", lambda *args: (asked.append(args[2]), next(answers))[1])
     folder = CacheSettings().features_folder
-    dock.controller._upkeep.features._cache.flush(10)
+    dock.controller.upkeep.features._cache.flush(10)
     for files in (3, 0):
         box.clear_button.click()
         wait_for_threads(dock)
@@ -165,7 +165,7 @@ def test_images_are_prepared_while_somebody_paints_and_the_window_stays_smooth(o
     rng = np.random.default_rng(0)
     viewer.add_image(rng.integers(0, 255, (20, 512, 512), dtype=np.uint8), name="stack")
     viewer.dims.set_point(0, 10)
-    forecast, settings = dock.controller._forecast, dock.controller.session.settings
+    forecast, settings = dock.controller.forecast, dock.controller.session.settings
     dock.controller.session.segmenter()  # what loading torch costs is no matter of smoothness while painting
     dock.controller.paint()
     labels = viewer.layers["stack labels"]
@@ -222,7 +222,7 @@ def test_what_was_chosen_another_day_is_what_the_dock_begins_with(opened: Callab
     box = dock.panel.memory
     assert (box.memory.value(), box.memory.text(), box.disk.value()) == (0.0, "off", 3.5)
     assert not box.prepare.isChecked()
-    assert dock.controller._upkeep.features.settings == CacheSettings(0.0, 3.5)
+    assert dock.controller.upkeep.features.settings == CacheSettings(0.0, 3.5)
     box.prepare.setChecked(True)
     box.disk.setValue(4.0)
     assert read_preferences() == Preferences(0.0, 4.0, prepare=True)
@@ -230,7 +230,7 @@ def test_what_was_chosen_another_day_is_what_the_dock_begins_with(opened: Callab
 
 def test_notices_stay_until_somebody_has_read_them(opened: Callable[..., Any]) -> None:
     _, dock = opened()
-    dock.controller._notices.add("cuda ran out of memory: going on, more slowly, on the CPU")
+    dock.controller.reporter.notices.add("cuda ran out of memory: going on, more slowly, on the CPU")
     dock.controller.slice_changed()
     assert dock.panel.notices.isVisibleTo(dock.panel)
     assert dock.panel.notices.text.text().startswith("Cuda ran out of memory")

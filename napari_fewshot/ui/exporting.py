@@ -1,0 +1,113 @@
+"""Label layers into files, off the GUI thread. Knows neither Qt nor napari."""
+
+from functools import partial
+
+import numpy as np
+from psygnal import Signal
+
+from napari_fewshot.errors import ExportError
+from napari_fewshot.frames import FrameKey
+from napari_fewshot.io.label_stack import LabelStack, PlaneNote
+from napari_fewshot.io.names import default_names
+from napari_fewshot.io.units import axes_letters
+from napari_fewshot.session import FrameState, Session
+from napari_fewshot.support import BACKGROUND
+from napari_fewshot.ui.jobs import Failed, Finished, Stage, Written, export_job
+from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, Layers, Runner, View
+from napari_fewshot.ui.reporting import Reporter
+from napari_fewshot.ui.review import uid_of
+
+
+class Exporting:
+    """Asks what to write, and writes it.
+
+    Parameters
+    ----------
+    session
+        Knows what was decided.
+    view
+        Asks.
+    layers
+        Have the labels.
+    runner
+        A thread for writing files.
+    reporter
+        Told what was written, and what went wrong.
+    """
+
+    changed = Signal()
+    """There is something new to show."""
+
+    def __init__(self, session: Session, view: View, layers: Layers, runner: Runner, reporter: Reporter) -> None:
+        self.stage = ""
+        """What is being written, in words; "" where nothing is."""
+        self._session, self._view, self._layers, self._runner = session, view, layers, runner
+        self._reporter = reporter
+
+    def export(self) -> None:
+        """Ask what to write, and write it.
+
+        Raises
+        ------
+        ExportError
+            If there are no labels.
+        """
+        layers = self._layers.label_layers()
+        if not layers:
+            raise ExportError("there are no labels to export yet; paint and teach, or accept a proposal, first")
+        names = default_names(name for _, name in layers)
+        choices = [
+            ExportChoice(uid, name, file, self._layers.source_of(uid))
+            for (uid, name), file in zip(layers, names, strict=True)
+        ]
+        request = self._view.ask_export(choices)
+        if request is None or not request.files:
+            return
+        stacks = [(path, self._stack(uid, request.with_proposals)) for uid, path in request.files]
+        self.stage = "Writing files ..."
+        self._runner.start(partial(export_job, stacks, request.format, request.overwrite), self._receive, len(stacks))
+
+    def _stack(self, uid: str, with_proposals: bool) -> LabelStack:
+        stack = self._layers.export_stack(uid)
+        labels = stack.labels
+        notes = {p: PlaneNote("painted") for p in np.ndindex(*labels.shape[:-2]) if labels[p].any()}
+        for key in self._session.frames:
+            if uid_of(key) == uid and self._session.state(key) is FrameState.ACCEPTED:
+                notes[_position(key)] = PlaneNote("accepted")
+            elif uid_of(key) == uid and self._session.state(key) is FrameState.TAUGHT:
+                notes[_position(key)] = PlaneNote("painted")
+        if with_proposals:
+            for key in self._session.review_queue():
+                waiting = self._session.proposal(key)
+                if uid_of(key) == uid and waiting is not None:
+                    slice_ = labels[_position(key)]  # (H, W), a view
+                    slice_[...] = np.where(slice_ == 0, waiting.labels, slice_)
+                    notes[_position(key)] = PlaneNote("proposed", waiting.score)
+        labels[labels == PAINTED_BACKGROUND] = BACKGROUND
+        return LabelStack(
+            labels,
+            stack.name,
+            axes_letters(stack.axis_labels, len(stack.axis_labels)) or "",
+            stack.spacing,
+            stack.units,
+            self._session.classes,
+            stack.source,
+            notes,
+        )
+
+    def _receive(self, item: object) -> None:
+        match item:
+            case Stage():
+                self.stage = item.text
+            case Written():
+                self._reporter.say(f"Wrote {item.path}")
+            case Failed():
+                self.stage = ""
+                self._reporter.fail(item.error)
+            case Finished():
+                self.stage = ""
+        self.changed.emit()
+
+
+def _position(key: FrameKey) -> tuple[int, ...]:
+    return () if isinstance(key, str) else tuple(int(place) for place in key[1:])
