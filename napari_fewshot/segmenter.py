@@ -1,10 +1,10 @@
 """The port: what the rest of the package asks of a few-shot segmenter, whoever provides it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Annotated, Protocol, TypeAlias, runtime_checkable
 
-from napari_fewshot.frames import Frame
+from napari_fewshot.frames import Frame, Labels
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.support import SupportSet
 
@@ -67,6 +67,84 @@ class FewShotSegmenter(Protocol):
         SupportError
             If there is nothing to learn from.
         """
+        ...
+
+
+Evidence: TypeAlias = tuple[float, ...]
+"""What the expected IoU of an image follows from, as far as one tile of it tells."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of an image.
+
+    Attributes
+    ----------
+    rows, columns
+        The first one, and the one behind the last.
+    """
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @property
+    def index(self) -> tuple[slice, slice]:
+        """Of its pixels, in the image."""
+        return slice(*self.rows), slice(*self.columns)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
+
+
+@dataclass(frozen=True, eq=False)
+class PartProposal:
+    """What is proposed for a part of an image.
+
+    Attributes
+    ----------
+    labels
+        (H, W) int32, of the part alone.
+    evidence
+        Of each of its tiles, in their order.
+    note
+        See `Proposal.note`.
+    """
+
+    labels: Labels
+    evidence: tuple[Evidence, ...]
+    note: str = ""
+
+
+class DividedFrame(Protocol):
+    """A frame that is proposed for part by part, in any order and by several processes, with the same result."""
+
+    def propose(self, part: Region, *, progress: TileProgress | None = None) -> PartProposal:
+        """Propose labels for a part.
+
+        Raises
+        ------
+        ImageError
+            If the image cannot be used.
+        """
+        ...
+
+
+@runtime_checkable
+class Divides(Protocol):
+    """What a concept may offer beside: to propose for a large frame in parts, none of which needs the others."""
+
+    def parts(self, frame: Frame) -> tuple[Region, ...]:
+        """Cut a frame into parts that are worth a piece of work each, without reading it; () where it is just one."""
+        ...
+
+    def divide(self, frame: Frame) -> DividedFrame:
+        """Open a frame, to propose for some of its parts."""
+        ...
+
+    def score(self, evidence: Sequence[Evidence]) -> float:
+        """Return the expected IoU of a frame from the evidence of all of its parts, in their order."""
         ...
 
 

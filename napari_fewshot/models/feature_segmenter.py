@@ -11,7 +11,8 @@ import torch
 from napari_fewshot.errors import ImageError, MaskError
 from napari_fewshot.frames import Frame, FrameKey, Labels, Pixels
 from napari_fewshot.imaging.tiling import Tile
-from napari_fewshot.models.blocks.quality import Quality, most_probable
+from napari_fewshot.models.answers import Answers, DividedImage, constant_note, plan_parts, score_of
+from napari_fewshot.models.blocks.quality import Quality
 from napari_fewshot.models.canvas import Canvas
 from napari_fewshot.models.devices import is_out_of_memory, moved, with_relief
 from napari_fewshot.models.extractor import FeatureExtractor, ImageFeatures
@@ -22,11 +23,10 @@ from napari_fewshot.models.methods.base import (
     SupportFeatures,
     TaggedFeatures,
     TakesTags,
-    Transductive,
 )
 from napari_fewshot.models.progress import expect, heed, told
 from napari_fewshot.proposals import Proposal
-from napari_fewshot.segmenter import TileProgress
+from napari_fewshot.segmenter import Evidence, Region, TileProgress
 from napari_fewshot.support import BACKGROUND, UNLABELLED, Shot, SupportSet, Tag
 
 
@@ -166,13 +166,7 @@ class FeatureConcept:
     @torch.inference_mode()
     def propose(self, frame: Frame, *, progress: TileProgress | None = None) -> Proposal:
         """Propose labels for a frame; see `Concept`."""
-        pixels = frame.open()
-        taught = next(iter(self.channels.values()))
-        if pixels.channels != taught:
-            raise ImageError(
-                f"'{frame.name}' has {pixels.channels} channel(s), but the taught images have {taught}; "
-                "label images of different kinds one kind at a time"
-            )
+        pixels = self._pixels(frame)
 
         def work() -> Proposal:
             with told(progress):
@@ -180,34 +174,56 @@ class FeatureConcept:
 
         return with_relief(self.extractor, work)
 
+    def parts(self, frame: Frame) -> tuple[Region, ...]:
+        """Cut a large frame into parts; see `Divides`. A method that judges its proposals wants to see them whole."""
+        return () if isinstance(self.method, Judging) else plan_parts(self.extractor, self._pixels(frame))
+
+    def divide(self, frame: Frame) -> DividedImage:
+        """Open a frame, to propose for some of its parts; see `Divides`."""
+        return DividedImage(self.extractor, partial(self._answers, frame, self._pixels(frame)), frame.name)
+
+    def score(self, evidence: Sequence[Evidence]) -> float:
+        """Return the expected IoU of a divided frame; see `Divides`."""
+        return score_of((BACKGROUND, *self.class_ids), evidence)
+
+    def _answers(self, frame: Frame, pixels: Pixels) -> Answers:
+        return Answers(self.extractor, self.method, self.state, self.class_ids, frame, pixels)
+
+    def _pixels(self, frame: Frame) -> Pixels:
+        """Open a frame that is of the kind that was taught."""
+        pixels = frame.open()
+        taught = next(iter(self.channels.values()))
+        if pixels.channels != taught:
+            raise ImageError(
+                f"'{frame.name}' has {pixels.channels} channel(s), but the taught images have {taught}; "
+                "label images of different kinds one kind at a time"
+            )
+        return pixels
+
     def _propose(self, frame: Frame, pixels: Pixels) -> Proposal:
-        key, name = frame.key, frame.name
-        features = self.extractor.open(pixels, frame.stack)
+        answers = self._answers(frame, pixels)
+        features = answers.features
         expect(features.steps(len(features.tiles)))
         canvas = Canvas(1 + len(self.class_ids), pixels.size)
         if features.is_constant:
             sure = np.eye(1 + len(self.class_ids), 1, dtype=np.float32)[..., None]  # (1 + C, 1, 1): background
             for tile in features.tiles:
                 canvas.put(tile, sure, 0, 1.0)
-            note = f"all pixels of '{name}' have the same value: there is nothing to find on it"
-            return self._proposal(key, canvas, 1.0, note)
-        state = moved(self.state, self.extractor.device)
-        if isinstance(self.method, Transductive):
-            state = self.method.adapt(state, features.glimpses())
-        values = (BACKGROUND, *self.class_ids)
-        quality, judge = Quality(values), self.method.judge(state) if isinstance(self.method, Judging) else None
+            return self._proposal(frame.key, canvas, 1.0, constant_note(frame.name))
+        quality = Quality(answers.values)
+        judge = self.method.judge(answers.state) if isinstance(self.method, Judging) else None
         for tile in features.tiles:
             pyramid = features.pyramid(tile)
-            part = self.method.predict(state, pyramid)[:, *tile.inner]  # (1 + C, H, W)
-            labels, surest = most_probable(part, values)
-            quality.add(part, labels, surest)
+            answer = answers.of(tile, pyramid)
+            labels = answer.labels
+            quality.add(answer.probabilities, labels, answer.surest)
             if judge is not None:
                 answered = labels.new_full(tile.size, UNLABELLED)
                 answered[tile.inner] = labels
                 judge.add(pyramid, answered)
-            canvas.put(tile, part.cpu().numpy(), labels.cpu().numpy(), surest.cpu().numpy())
+            canvas.put(tile, answer.probabilities.cpu().numpy(), labels.cpu().numpy(), answer.surest.cpu().numpy())
         judged = None if judge is None else judge.value
-        return self._proposal(key, canvas, quality.value if judged is None else judged, self.extractor.notice)
+        return self._proposal(frame.key, canvas, quality.value if judged is None else judged, self.extractor.notice)
 
     def _proposal(self, key: FrameKey, canvas: Canvas, score: float, note: str) -> Proposal:
         labels, probabilities, confidence = canvas.labels, canvas.probabilities, canvas.confidence

@@ -7,6 +7,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from napari_fewshot.segmenter import Evidence
+
 _PRIOR_AREA: Final = 5e-4
 """Share of the image that a confident "nothing here" is credited with."""
 
@@ -64,37 +66,52 @@ class Quality:
 
     def __init__(self, values: Sequence[int]) -> None:
         self._values = tuple(values)
-        self._hit = [0.0] * (len(self._values) - 1)
-        self._union = [0.0] * (len(self._values) - 1)
-        self._sure = self._possible = 0.0
-        self._pixels = 0
+        classes = len(self._values) - 1
+        self._sums = [0.0] * (2 * classes + 3)  # hits and unions of each class, sure and possible foreground, pixels
 
-    def add(self, probabilities: Tensor, labels: Tensor, surest: Tensor) -> None:
-        """Take in a part of the image: (1 + C, H, W), background first, with its `most_probable` labels."""
+    def add(self, probabilities: Tensor, labels: Tensor, surest: Tensor) -> Evidence:
+        """Take in a part of the image: (1 + C, H, W), background first, with its `most_probable` labels.
+
+        Returns
+        -------
+        Evidence
+            What was found in it, for `take` of another one.
+        """
         sharp = probabilities.square()
         sharp /= sharp.sum(0)
+        hits, unions = [], []
         for i, value in enumerate(self._values[1:]):
             chosen = labels == value
             hit = float((sharp[i + 1] * chosen).sum(dtype=torch.float64))
-            self._hit[i] += hit
-            self._union[i] += float(chosen.sum()) + float(sharp[i + 1].sum(dtype=torch.float64)) - hit
+            hits.append(hit)
+            unions.append(float(chosen.sum()) + float(sharp[i + 1].sum(dtype=torch.float64)) - hit)
         found = labels != self._values[0]
-        self._sure += float((found & (surest > _SURE)).sum())
-        self._possible += float((found | (probabilities[0] < _SURE)).sum())
-        self._pixels += labels.numel()
+        sure = float((found & (surest > _SURE)).sum())
+        possible = float((found | (probabilities[0] < _SURE)).sum())
+        evidence = (*hits, *unions, sure, possible, float(labels.numel()))
+        self.take(evidence)
+        return evidence
+
+    def take(self, evidence: Evidence) -> None:
+        """Take in a part that was looked at elsewhere; to the last bit the same as `add` if their order is."""
+        self._sums = [a + b for a, b in zip(self._sums, evidence, strict=True)]
 
     @property
     def expected_iou(self) -> float:
         """In [0, 1], of sharpened probabilities, before it is calibrated."""
-        credit = _PRIOR_AREA * self._pixels
-        ious = [(hit + credit) / (union + credit) for hit, union in zip(self._hit, self._union, strict=True)]
+        *ratios, _, _, pixels = self._sums
+        credit, classes = _PRIOR_AREA * pixels, len(ratios) // 2
+        ious = [
+            (hit + credit) / (union + credit) for hit, union in zip(ratios[:classes], ratios[classes:], strict=True)
+        ]
         return min(1.0, sum(ious) / len(ious))
 
     @property
     def stability(self) -> float:
         """In [0, 1]: the area of what is surely an object over the area of what may be one."""
-        credit = _PRIOR_AREA * self._pixels
-        return (self._sure + credit) / (self._possible + credit)
+        sure, possible, pixels = self._sums[-3:]
+        credit = _PRIOR_AREA * pixels
+        return (sure + credit) / (possible + credit)
 
     @property
     def value(self) -> float:
