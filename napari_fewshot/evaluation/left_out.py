@@ -1,12 +1,12 @@
 """How good it is on what somebody painted: each shot is left out once and proposed for from the others."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from napari_fewshot.errors import SupportError
 from napari_fewshot.evaluation.metrics import count, mean
 from napari_fewshot.frames import FrameKey
-from napari_fewshot.segmenter import FewShotSegmenter
+from napari_fewshot.segmenter import Concept, FewShotSegmenter
 from napari_fewshot.support import Shot, SupportSet
 
 
@@ -77,10 +77,31 @@ def leave_one_shot_out(segmenter: FewShotSegmenter, support: SupportSet) -> Iter
 
 def _left_out(segmenter: FewShotSegmenter, shot: Shot, others: SupportSet) -> LeftOut:
     unlearnt = tuple(c for c in shot.class_ids if c not in others.class_ids)
-    if not others.class_ids or len(unlearnt) == len(shot.class_ids) > 0 or not (shot.class_ids or shot.has_background):
+    if not can_be_judged(shot, others):
         return LeftOut(shot.key, None, {}, unlearnt)
-    proposed = segmenter.learn(others).propose(shot.frame).labels
-    counted = count(proposed, shot.labels, others.class_ids).classes
-    class_iou = {c: counts.iou for c, counts in counted.items() if counts.iou is not None}
+    class_iou = class_ious(segmenter.learn(others), shot, others.class_ids)
+    return LeftOut(shot.key, overall(class_iou), class_iou, unlearnt)
+
+
+def can_be_judged(shot: Shot, others: SupportSet) -> bool:
+    """Whether proposals for a shot from some others can be compared with what was painted on it."""
+    known = any(c in others.class_ids for c in shot.class_ids) or (not shot.class_ids and shot.has_background)
+    return bool(others.class_ids) and known
+
+
+def class_ious(concept: Concept, shot: Shot, class_ids: Sequence[int]) -> dict[int, float]:
+    """Propose for the frame of a shot, and compare with what was painted: class id -> IoU, where there is a union.
+
+    Raises
+    ------
+    ImageError
+        If the image cannot be used.
+    """
+    counted = count(concept.propose(shot.frame).labels, shot.labels, class_ids).classes
+    return {c: counts.iou for c, counts in counted.items() if counts.iou is not None}
+
+
+def overall(class_iou: Mapping[int, float]) -> float:
+    """Mean over classes; 1 where nothing is painted and nothing proposed."""
     iou = mean(class_iou.values())
-    return LeftOut(shot.key, 1.0 if iou is None else iou, class_iou, unlearnt)
+    return 1.0 if iou is None else iou
