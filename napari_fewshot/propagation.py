@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.frames import Frame, FrameKey, Labels
-from napari_fewshot.imaging.masks import drop_small
+from napari_fewshot.imaging.cleanup import CleanUp, above_thresholds, clean_up
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import Concept, FewShotSegmenter, TileProgress
 from napari_fewshot.support import UNLABELLED, Shot, SupportSet
@@ -18,16 +18,11 @@ RunProgress = Callable[[FrameKey | None, int, int], None]
 """A `TileProgress` that is told first which frame is at work, None while learning."""
 
 
-@dataclass(frozen=True)
-class PropagationSettings:
-    """How proposals are made from a concept."""
+@dataclass(frozen=True, kw_only=True)
+class PropagationSettings(CleanUp):
+    """How proposals are made from a concept, and tidied."""
 
     skip_taught: Annotated[bool, "Leave out frames on which every pixel was labelled by hand."] = True
-    min_area: Annotated[int, "Objects with fewer pixels than this are left out of proposals."] = 0
-
-    def __post_init__(self) -> None:
-        if self.min_area < 0:
-            raise ValueError(f"min_area is {self.min_area} pixels; use 0 or more")
 
 
 @dataclass(frozen=True)
@@ -100,19 +95,37 @@ def propose_one(
 ) -> Proposal:
     """Propose for one frame, tidy up, and let what a person labelled on it stand."""
     proposal = concept.propose(frame, progress=progress)
-    labels = tidied(proposal.labels, None if shot is None else shot.said, settings)
-    return proposal if labels is proposal.labels else replace(proposal, labels=labels)
+    labels = proposal.labels
+    sure = above_thresholds(labels, proposal.probabilities, (0, *proposal.class_ids), settings.thresholds)
+    tidy = tidied(sure, None if shot is None else shot.said, settings)
+    if tidy is labels:
+        return proposal
+    return replace(proposal, labels=tidy, uncleaned=None if settings.does_nothing else labels)
 
 
-def tidied(labels: Labels, human: Labels | None, settings: PropagationSettings) -> Labels:
-    """Tidy the labels of a whole frame, and let what a person labelled on it (anything but 255) stand.
+def tidied(labels: Labels, human: Labels | None, steps: CleanUp) -> Labels:
+    """Tidy a label map without touching what a person labelled on it.
 
-    Returns ``labels`` itself where there is nothing to do.
+    What a person labelled is part of objects, and nothing else about them: a speck that touches it is no speck.
+
+    Parameters
+    ----------
+    labels
+        (H, W) as proposed.
+    human
+        (H, W) what a person labelled, 255 where they did not; None where they labelled nothing. On an image of another
+        size it means nothing.
+    steps
+        What to do; thresholds are not looked at.
+
+    Returns
+    -------
+    Labels
+        (H, W), ``labels`` itself where nothing changes them.
     """
-    labels = drop_small(labels, settings.min_area)
-    if human is not None and human.shape == labels.shape:
-        labels = keep_human(labels, human)
-    return labels
+    if human is None or human.shape != labels.shape:
+        return clean_up(labels, steps)
+    return keep_human(clean_up(keep_human(labels, human), steps), human)
 
 
 def _about(key: FrameKey | None, progress: RunProgress | None) -> TileProgress | None:

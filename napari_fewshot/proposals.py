@@ -28,6 +28,8 @@ class Proposal:
         In [0, 1]: the expected IoU of this proposal; frames to review first have the lowest.
     note
         Something a person should know about this proposal ("the image is constant"), or "".
+    uncleaned
+        (H, W) labels before they were tidied, see `CleanUp`; None where they were not.
     """
 
     key: FrameKey
@@ -37,6 +39,7 @@ class Proposal:
     confidence: npt.NDArray[np.float32] = field(repr=False)
     score: float
     note: str = ""
+    uncleaned: Labels | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:

@@ -182,7 +182,7 @@ class SessionFolder:
             "format": FORMAT,
             "version": VERSION,
             "settings": asdict(contents.settings),
-            "propagation": asdict(contents.propagation),
+            "propagation": _propagation_out(contents.propagation),
             "weights": dict(contents.weights),
             "classes": [asdict(each) for each in state.support.classes],
             "taught": [_key_out(key) for key in shots],
@@ -440,7 +440,7 @@ class _Reading:
     def __init__(self, store: ContentStore, head: dict[str, Any]) -> None:
         self._store = store
         self._settings = SegmenterSettings(**head["settings"])
-        self._propagation = PropagationSettings(**head["propagation"])
+        self._propagation = _propagation_in(head["propagation"])
         self._weights = {_text(k): _text(v) for k, v in head["weights"].items()}
         self._classes = tuple(LabelClass(**each) for each in head["classes"])
         self._taught = [_key_in(key) for key in head["taught"]]
@@ -591,6 +591,19 @@ def _names_in(head: dict[str, Any]) -> set[str]:
         names |= {record[k] for k in _ARRAYS if k in record}
         names |= {v for k, v in record.get("proposal", {}).items() if k in ("labels", "corrections")}
     return names
+
+
+def _propagation_out(settings: PropagationSettings) -> dict[str, Any]:
+    """Settings as they are saved: steps of clean-up only where they are taken, so that older versions read the rest."""
+    always, told = ("skip_taught", "min_area"), asdict(settings)
+    told["thresholds"] = {str(class_id): threshold for class_id, threshold in settings.thresholds.items()}
+    defaults = asdict(PropagationSettings())
+    return {name: value for name, value in told.items() if name in always or value != defaults[name]}
+
+
+def _propagation_in(saved: dict[str, Any]) -> PropagationSettings:
+    thresholds = {int(class_id): float(value) for class_id, value in saved.get("thresholds", {}).items()}
+    return PropagationSettings(**{**saved, "thresholds": thresholds})
 
 
 def _image_in(entry: dict[str, Any]) -> KnownImage:

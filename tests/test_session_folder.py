@@ -57,7 +57,7 @@ def session(tmp_path: Path) -> Session:
     session.accept(keys[4])
     session.reject(keys[5])
     session.use(SegmenterSettings("ridge"))
-    session.propagation = PropagationSettings(min_area=7)
+    session.propagation = PropagationSettings(min_area=7, smooth=1.5, thresholds={2: 0.4, 10: 0.7})
     return session
 
 
@@ -337,6 +337,7 @@ def test_whatever_is_damaged_nothing_is_half_loaded(session: Session, tmp_path: 
         lambda head: head["classes"][0].update(id=300),
         lambda head: head["settings"].update(unknown=1),
         lambda head: head["propagation"].update(min_area=-1),
+        lambda head: head["propagation"].update(thresholds={"nucleus": 0.5}),
         lambda head: head["images"][0].update(path=5),
         lambda head: head.pop("taught"),
         lambda head: next(f for f in head["frames"] if "proposal" in f)["proposal"].update(score=7),

@@ -5,14 +5,13 @@ in its own module: `LayerSync`, `Palette`, `Teaching`, `Proposing`, `Deciding`, 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
-from typing import Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 from napari_fewshot.errors import FewShotError, SupportError
 from napari_fewshot.frames import FrameKey
-from napari_fewshot.propagation import PropagationSettings
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import Session
 from napari_fewshot.support import LabelClass
@@ -221,9 +220,9 @@ class Controller:
         self._models.name(name)
 
     @_reported
-    def use_propagation(self, settings: PropagationSettings) -> None:
-        """Make proposals in another way from the next run on."""
-        self.session.propagation = settings
+    def use_propagation(self, changed: Mapping[str, Any]) -> None:
+        """Make proposals in another way from the next run on: fields of `PropagationSettings` that change."""
+        self.session.propagation = replace(self.session.propagation, **changed)
 
     @_reported
     def set_unpainted(self, meaning: Unpainted) -> None:

@@ -1,7 +1,7 @@
 """Everything one sees in the dock: draws a `DockState`, says what was pressed, knows no session and no layer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import (
@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_fewshot.imaging.cleanup import CleanUp
 from napari_fewshot.models.registry import TIMM_PREFIX
 from napari_fewshot.propagation import PropagationSettings
 from napari_fewshot.segmenter import SegmenterSettings
@@ -47,7 +48,7 @@ _OVERLAYS = {
     Action.CHANGE: Overlay.CHANGE,
     Action.PROBABILITY: Overlay.PROBABILITY,
 }
-_TITLES = {"skip_taught": "Leave out slices taught in full", "min_area": "Smallest object (pixels)"}
+_TITLES = {"skip_taught": "Leave out slices taught in full"}
 _UNPAINTED = (
     ("automatic", "automatic", "Unknown if you brushed some background on the slice, background otherwise."),
     ("background", "background", "You painted everything there is: the rest of the slice is background."),
@@ -91,6 +92,7 @@ class FewShotPanel(QWidget):
     """Whether the backbone is to be a model of timm, by name."""
     model_named = Signal(str)
     propagation_chosen = Signal(object)
+    """Fields of `PropagationSettings` that change."""
     limits_chosen = Signal(float, float)
     clear_clicked = Signal()
     prepare_chosen = Signal(bool)
@@ -118,7 +120,9 @@ class FewShotPanel(QWidget):
         self.segmenter = SettingsForm(SegmenterSettings(), options)
         self.model = ModelBox()
         self._names_model = False
-        self.propagation = SettingsForm(PropagationSettings(), titles=_TITLES)
+        self.propagation = SettingsForm(
+            PropagationSettings(), titles=_TITLES, leave_out={field.name for field in fields(CleanUp)}
+        )
 
         content = QWidget()
         column = QVBoxLayout(content)
@@ -379,7 +383,7 @@ class FewShotPanel(QWidget):
         self.segmenter_chosen.emit(settings)
 
     def _on_propagation(self) -> None:
-        self.propagation_chosen.emit(self.propagation.read())
+        self.propagation_chosen.emit(self.propagation.values())
 
 
 class _Banner(QFrame):

@@ -1,6 +1,6 @@
 """The Advanced form: made from the settings dataclasses, so that a new setting shows up by itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
@@ -33,6 +33,8 @@ class SettingsForm(Generic[SettingsT]):
         For the fields that have them: the values to choose from.
     titles
         For the fields whose name would not do: what to write in front of them.
+    leave_out
+        Fields that are chosen elsewhere.
     """
 
     def __init__(
@@ -40,12 +42,15 @@ class SettingsForm(Generic[SettingsT]):
         defaults: SettingsT,
         options: Mapping[str, Sequence[Option]] | None = None,
         titles: Mapping[str, str] | None = None,
+        leave_out: Collection[str] = (),
     ) -> None:
         self._type = type(defaults)
         self._container: Container[Any] = Container(labels=True)
         self._container.margins = (0, 0, 0, 0)
         hints = get_type_hints(self._type, include_extras=True)
         for field in fields(defaults):  # type: ignore[arg-type]
+            if field.name in leave_out:
+                continue
             kind, meaning = get_args(hints[field.name])[:2]
             choices = (options or {}).get(field.name, ())
             title = (titles or {}).get(field.name, field.name.replace("_", " ").capitalize())
@@ -70,8 +75,12 @@ class SettingsForm(Generic[SettingsT]):
         return self._container[name]
 
     def read(self) -> SettingsT:
-        """The settings as they stand."""
-        return self._type(**{widget.name: widget.value for widget in self._container})
+        """The settings as they stand; fields that are left out have their defaults."""
+        return self._type(**self.values())
+
+    def values(self) -> dict[str, Any]:
+        """What stands in the form, by the name of the field."""
+        return {widget.name: widget.value for widget in self._container}
 
 
 def _widget(name: str, label: str, kind: Any, meaning: str, value: Any, choices: Sequence[Option]) -> Any:

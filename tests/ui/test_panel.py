@@ -13,6 +13,7 @@ from qtpy.QtGui import QFont, QKeySequence
 from qtpy.QtWidgets import QApplication, QLabel, QPushButton
 
 from napari_fewshot.models import list_backbones, list_segmenters
+from napari_fewshot.propagation import PropagationSettings
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import KEYS, Action
@@ -110,11 +111,12 @@ def test_the_advanced_form_offers_what_is_registered(opened: Callable[..., Any])
     form["method"].value = "panet"
     assert dock.controller.session.settings == SegmenterSettings(method="panet")
     titles = {widget.label for widget in dock.panel.propagation._container}
-    assert titles == {"Leave out slices taught in full", "Smallest object (pixels)"}
-    dock.panel.propagation["min_area"].value = 7
-    assert dock.controller.session.propagation.min_area == 7
+    assert titles == {"Leave out slices taught in full"}
+    dock.controller.session.propagation = PropagationSettings(min_area=7)
     dock.panel.propagation["skip_taught"].value = False
-    assert dock.controller.session.propagation.min_area == 7
+    assert dock.controller.session.propagation == PropagationSettings(min_area=7, skip_taught=False)
+    dock.panel.propagation["skip_taught"].value = True
+    assert dock.controller.session.propagation == PropagationSettings(min_area=7)
 
 
 def test_images_can_be_unticked_and_ticked(opened: Callable[..., Any]) -> None:
