@@ -1,7 +1,7 @@
 """Frames: one 2D image each, with the key that everything said about it is filed under."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -70,7 +70,15 @@ class Frame:
     stack: "Stack | None" = None
 
     @classmethod
-    def of_stack(cls, name: str, images: Any, spacing: tuple[float, float] | None = None) -> "tuple[Frame, ...]":
+    def of_stack(
+        cls,
+        name: str,
+        images: Any,
+        spacing: tuple[float, float] | None = None,
+        *,
+        axis: str = "Z",
+        step: float | None = None,
+    ) -> "tuple[Frame, ...]":
         """Make the frames of a stack, taken together, with the keys ``(name, 0)``, ``(name, 1)``, ...
 
         Parameters
@@ -81,8 +89,12 @@ class Frame:
             Its images in order: a list, or an array (Z, H, W) or (Z, H, W, channels).
         spacing
             Size of a pixel along y and x.
+        axis
+            What the images follow each other along: Z for depth, T for time.
+        step
+            Distance of two images along it, for depth in the unit of ``spacing``; None where unknown.
         """
-        stack = Stack.of(images)
+        stack = Stack.of(images, axis, (step,))
         return tuple(cls((name, i), images[i], spacing, stack) for i in range(len(images)))
 
     @property
@@ -128,16 +140,24 @@ class Stack:
     ----------
     samples
         Returns some of the images, evenly spread over the stack; called once, when it is needed.
+    axes
+        A letter for each number in the position of a frame: T for time, Z for depth, ...; "" where unknown.
+    steps
+        Distance of two images along each of them, for depth in the unit of `Frame.spacing`; None where unknown.
     """
 
-    def __init__(self, samples: Callable[[], Iterable[ImageSource]]) -> None:
+    def __init__(
+        self, samples: Callable[[], Iterable[ImageSource]], axes: str = "", steps: Sequence[float | None] = ()
+    ) -> None:
         self._samples = samples
+        self.axes = axes
+        self.steps = tuple(steps) if axes else ()
 
     @classmethod
-    def of(cls, images: Any) -> "Stack":
+    def of(cls, images: Any, axes: str = "", steps: Sequence[float | None] = ()) -> "Stack":
         """Make one of all images of a stack (anything with a length and an index), of which nine will be looked at."""
         chosen = sorted({round(i * (len(images) - 1) / 8) for i in range(9)})
-        return cls(lambda: [images[i] for i in chosen])
+        return cls(lambda: [images[i] for i in chosen], axes, steps)
 
     def samples(self) -> Iterator["Pixels"]:
         """Go through some of the images, leaving out those that cannot be opened (any more)."""

@@ -95,7 +95,10 @@ class ImageFile:
         """Go through the frames: keys are ``(name, t, z)`` along the stack's axes, ``name`` alone for one image."""
         spacing = None if self.spacing is None else (self.step("Y")[0], self.step("X")[0])
         positions = list(np.ndindex(*self.stack_shape[:-2]))
-        stack = Stack.of([self.plane(each) for each in _spread(positions)]) if len(positions) > 1 else None
+        stack = None
+        if len(positions) > 1:
+            steps = [None if self.spacing is None else self.step(axis)[0] for axis in self.stack_axes]
+            stack = Stack.of([self.plane(each) for each in _spread(positions)], self.stack_axes, steps)
         for position in positions:
             key: FrameKey = (name, *position) if self.stack_axes else name
             yield Frame(key, self.plane(position), spacing, stack)

@@ -1,0 +1,1 @@
+"""Slices that share evidence: stacks along z, movies along t."""
