@@ -26,16 +26,17 @@ from psygnal import Signal
 
 from napari_fewshot.errors import MaskError, ReadError, SupportError
 from napari_fewshot.frames import Frame, FrameKey, Labels, frame_name
+from napari_fewshot.imaging.cleanup import CleanUp
 from napari_fewshot.io.image_places import Finder, ImagePlace, KnownImage, frames_at, places_of
 from napari_fewshot.propagation import FrameFailure, PropagationSettings, RunProgress, keep_human, propagate
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.provenance import FrameProvenance, OriginMap, count, in_a_word, of_proposal
 from napari_fewshot.segmenter import FewShotSegmenter, SegmenterSettings
 from napari_fewshot.session_folder import MissingImage, SessionContents, SessionFolder, image_name, opened_frames
-from napari_fewshot.session_state import FrameState as FrameState
-from napari_fewshot.session_state import OpenProposal as OpenProposal
 from napari_fewshot.session_state import (
+    Effort,
     SessionState,
+    cleaned,
     differs,
     fits,
     merged_proposals,
@@ -44,6 +45,8 @@ from napari_fewshot.session_state import (
     with_names,
     with_pixels,
 )
+from napari_fewshot.session_state import FrameState as FrameState
+from napari_fewshot.session_state import OpenProposal as OpenProposal
 from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet, Tag
 
 _UNDO_DEPTH = 100
@@ -120,6 +123,7 @@ class Session:
         self._missing: dict[str, KnownImage] = {}
         self._weights: tuple[SegmenterSettings, Mapping[str, str]] = (self.settings, {})
         self._painted: dict[FrameKey, npt.NDArray[np.uint8]] = {}
+        self._effort = Effort()
         self._folder: SessionFolder | None = None
         self.frame_changed.connect(self._tell)
         self.support_changed.connect(self._tell)
@@ -339,6 +343,7 @@ class Session:
             accepted={k: v for k, v in self._state.accepted.items() if k != shot.key},
             rejected=self._state.rejected - {shot.key},
             origins=self._state.origins_when_taught(shot),
+            aside=self._state.aside - {shot.key},
         )
         self.frame_changed.emit(shot.key)
 
@@ -369,6 +374,40 @@ class Session:
         self._decide(support=self.support.without_tag(key))
         self.frame_changed.emit(key)
 
+    @property
+    def learnt_from(self) -> SupportSet:
+        """What was taught, without the shots that are set aside."""
+        return self._state.learnt_from
+
+    @property
+    def aside(self) -> frozenset[FrameKey]:
+        """Taught frames that are not learnt from."""
+        return self._state.aside
+
+    def set_aside(self, key: FrameKey) -> None:
+        """Do not learn from what was taught on this frame, but keep it; its labels stay as they are.
+
+        Raises
+        ------
+        SupportError
+            If nothing was taught there.
+        """
+        if key not in self.support.keys:
+            raise SupportError(f"nothing was taught on '{frame_name(key)}'; there is nothing to set aside")
+        self._learn_from(self._state.aside | {key}, key)
+
+    def take_back(self, key: FrameKey) -> None:
+        """Learn again from a shot that was set aside."""
+        self._learn_from(self._state.aside - {key}, key)
+
+    def _learn_from(self, aside: frozenset[FrameKey], key: FrameKey) -> None:
+        if aside == self._state.aside:
+            return
+        self._remember()
+        self._state = replace(self._state, aside=aside)
+        self.support_changed.emit(self.support)
+        self.frame_changed.emit(key)
+
     def forget(self, key: FrameKey) -> None:
         """No longer learn from what was taught on this frame."""
         if key not in self.support.keys and key not in self._state.accepted:
@@ -385,6 +424,7 @@ class Session:
             proposals=proposals,
             accepted={k: v for k, v in self._state.accepted.items() if k != key},
             origins={k: v for k, v in self._state.origins.items() if k != key},
+            aside=self._state.aside - {key},
         )
         self.frame_changed.emit(key)
 
@@ -429,14 +469,16 @@ class Session:
         SupportError
             If there is nothing to learn from.
         """
-        self.support.check()
+        if self.support.shots and not self.learnt_from.shots:
+            raise SupportError("every taught image is set aside; take at least one back")
+        self.learnt_from.check()
         self._generation += 1
         decided = self._state.accepted.keys() | {shot.key for shot in self.support if not shot.is_partial}
         if not again:
             decided |= self._state.rejected
         return Run(
             self._generation,
-            self.support,
+            self.learnt_from,
             tuple(self._frames[key] for key in self.in_order_from(first) if key not in decided),
             self.propagation,
             self.segmenter,
@@ -466,7 +508,10 @@ class Session:
             labels = np.where(corrections != UNLABELLED, corrections, labels)
         else:
             corrections = None  # of an image that was replaced by one of another size
-        kept = OpenProposal(labels, proposal.score, run.generation, corrections, proposal.note)
+        uncleaned = None if proposal.uncleaned is None else proposal.uncleaned.astype(np.uint8)
+        kept = OpenProposal(
+            labels, proposal.score, run.generation, corrections, proposal.note, uncleaned, run.settings.steps
+        )
         self._state = replace(
             self._state,
             proposals={**self._state.proposals, key: kept},
@@ -522,6 +567,60 @@ class Session:
         kept = replace(waiting, labels=labels.astype(np.uint8), corrections=corrections)
         self._state = replace(self._state, proposals={**self._state.proposals, key: kept})
         self.frame_changed.emit(key)
+
+    def clean_up(
+        self,
+        keys: Iterable[FrameKey] | None = None,
+        steps: CleanUp | None = None,
+        probabilities: Mapping[FrameKey, Proposal] | None = None,
+    ) -> list[FrameKey]:
+        """Tidy open proposals, in one step of undo; what people painted or corrected stays as it is.
+
+        Parameters
+        ----------
+        keys
+            Frames; by default all that have an open proposal.
+        steps
+            What to do; by default what the settings for proposals say.
+        probabilities
+            Proposals as they came, which thresholds are about: they are not kept here. Where there are thresholds, a
+            frame without one stays as it is.
+
+        Returns
+        -------
+        list of FrameKey
+            Frames that look otherwise now.
+        """
+        tidy = {}
+        for key in self._open_among(self._state.proposals if keys is None else keys):
+            waiting, given = self._waiting(key), (probabilities or {}).get(key)
+            evidence = () if given is None else ((0, *given.class_ids), given.probabilities)
+            after = cleaned(waiting, self._state.shot(key), steps or self._propagation, *evidence)
+            if after is not None:
+                tidy[key] = waiting, after
+        return self.replace_open(tidy)
+
+    def replace_open(self, tidy: Mapping[FrameKey, tuple[OpenProposal, OpenProposal]]) -> list[FrameKey]:
+        """Put tidied proposals in the place of open ones, in one step of undo, and return the frames that changed.
+
+        Parameters
+        ----------
+        tidy
+            Frame -> what was open, and the same tidied (see `session_state.cleaned`). A frame on which something else
+            is open by now keeps that.
+        """
+        news = {
+            key: after
+            for key, (before, after) in tidy.items()
+            if self._state.proposals.get(key) is before
+            and (before.steps != after.steps or not np.array_equal(before.labels, after.labels))
+        }
+        if news:
+            self._remember()
+            self._state = replace(self._state, proposals={**self._state.proposals, **news})
+            for key in news:
+                self.frame_changed.emit(key)
+        return list(news)
 
     # ------------------------------------------------------------------ deciding
     def accept(self, key: FrameKey, labels: Labels | None = None) -> Labels:
@@ -601,7 +700,8 @@ class Session:
     def undo(self) -> list[FrameKey]:
         """Take back the last decision, and return the frames that changed by it.
 
-        That is a teach, tag, untag, forget, accept, accept many, reject, or a class that was left out.
+        That is a teach, tag, untag, forget, set aside, take back, clean up, accept, accept many, reject, or a class
+        that was left out.
         """
         return self._step(self._undo, self._redo)
 
@@ -663,7 +763,17 @@ class Session:
             weights if settings == self.settings else {},
             {name: known for name, known in dict(self._missing).items() if name in named},
             {key: painted for key, painted in dict(self._painted).items() if key in frames},
+            self._effort,
         )
+
+    @property
+    def effort(self) -> Effort:
+        """What labelling took so far, as far as it was told."""
+        return self._effort
+
+    def spend(self, effort: Effort) -> None:
+        """Add to the effort; it is saved together with the next change."""
+        self._effort += effort
 
     @property
     def painted(self) -> Mapping[FrameKey, npt.NDArray[np.uint8]]:
@@ -722,6 +832,7 @@ class Session:
         self._places, self._missing = dict(contents.places), dict(contents.missing)
         self.settings, self._propagation = contents.settings, contents.propagation
         self._weights, self._painted = (contents.settings, contents.weights), dict(contents.painted)
+        self._effort = contents.effort
         self._folder = folder
         self._generation += 1
         self.support_changed.emit(self.support)

@@ -21,7 +21,7 @@ from napari_fewshot.io.image_places import Finder, ImagePlace, KnownImage, find_
 from napari_fewshot.io.ome_zarr import is_url
 from napari_fewshot.propagation import PropagationSettings
 from napari_fewshot.segmenter import SegmenterSettings
-from napari_fewshot.session_state import OpenProposal, SessionState
+from napari_fewshot.session_state import Effort, OpenProposal, SessionState
 from napari_fewshot.support import LabelClass, Shot, SupportSet, Tag
 
 HEAD: Final = "session.json"
@@ -52,6 +52,8 @@ class SessionContents:
         Images that were not found, by name: their frames can be looked up but not read.
     painted
         (H, W) what is on a label layer of the dock: 0 where nothing is painted, 254 for painted background.
+    effort
+        What it took.
     """
 
     state: SessionState
@@ -62,6 +64,7 @@ class SessionContents:
     weights: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, KnownImage] = field(default_factory=dict)
     painted: Mapping[FrameKey, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    effort: Effort = field(default_factory=Effort)
 
     def renamed(self, names: Mapping[str, str]) -> "SessionContents":
         """Give images other names: the keys of all their frames begin with these from now on."""
@@ -84,6 +87,7 @@ class SessionContents:
                 moved(state.accepted),
                 frozenset(new(key) for key in state.rejected),
                 moved(state.origins),
+                frozenset(new(key) for key in state.aside),
             ),
             frames={new(key): replace(frame, key=new(key)) for key, frame in self.frames.items()},
             places={names.get(name, name): place for name, place in self.places.items()},
@@ -184,6 +188,7 @@ class SessionFolder:
             "settings": asdict(contents.settings),
             "propagation": _propagation_out(contents.propagation),
             "weights": dict(contents.weights),
+            "effort": asdict(contents.effort),
             "classes": [asdict(each) for each in state.support.classes],
             "taught": [_key_out(key) for key in shots],
             "images": [
@@ -216,6 +221,8 @@ class SessionFolder:
             record["shot"] = put(shot.labels)
             if shot.guessed is not None:
                 record["guessed"] = put(shot.guessed)
+            if key in state.aside:
+                record["aside"] = True
         if tag is not None:
             record["contains"] = list(tag.class_ids)
         waiting = state.proposals.get(key)
@@ -223,6 +230,8 @@ class SessionFolder:
             record["proposal"] = {"labels": put(waiting.labels), "score": waiting.score, "note": waiting.note}
             if waiting.corrections is not None:
                 record["proposal"]["corrections"] = put(waiting.corrections)
+            if waiting.uncleaned is not None:
+                record["proposal"]["uncleaned"] = put(waiting.uncleaned)
         if key in state.accepted:
             record["accepted"] = put(state.accepted[key])
         if key in state.origins:
@@ -356,6 +365,8 @@ _FAULTS: Final = (FewShotError, ValueError, TypeError, LookupError, AttributeErr
 
 _ARRAYS: Final[tuple[str, ...]] = ("shot", "guessed", "accepted", "origins", "pixels", "painted")
 """Of a frame, beside its proposal."""
+_OF_PROPOSAL: Final = ("corrections", "uncleaned")
+"""Beside its labels."""
 
 
 class _NewerError(Exception):
@@ -442,6 +453,7 @@ class _Reading:
         self._settings = SegmenterSettings(**head["settings"])
         self._propagation = _propagation_in(head["propagation"])
         self._weights = {_text(k): _text(v) for k, v in head["weights"].items()}
+        self._effort = _effort_in(head.get("effort", {}))
         self._classes = tuple(LabelClass(**each) for each in head["classes"])
         self._taught = [_key_in(key) for key in head["taught"]]
         self.images = {_text(each["name"]): _image_in(each) for each in head["images"]}
@@ -477,11 +489,12 @@ class _Reading:
             {key: self._accepted(key) for key, named in arrays.items() if "accepted" in named},
             frozenset(key for key, record in self._records.items() if record.get("rejected")),
             {key: named["origins"] for key, named in arrays.items() if "origins" in named},
+            frozenset(key for key in self._taught if self._records[key].get("aside")),
         )
         listed = {key: frames[key] for key, record in self._records.items() if record.get("listed", True)}
         painted = {key: named["painted"] for key, named in arrays.items() if "painted" in named}
         return SessionContents(
-            state, listed, self._settings, self._propagation, places, self._weights, missing, painted
+            state, listed, self._settings, self._propagation, places, self._weights, missing, painted, self._effort
         )
 
     def _frame(self, key: FrameKey, found: Mapping[FrameKey, Frame]) -> Frame:
@@ -500,7 +513,8 @@ class _Reading:
         score = float(record["score"])
         if not 0 <= score <= 1:
             raise ValueError(f"a score is {score}")
-        return OpenProposal(arrays["proposal"], score, 0, arrays.get("corrections"), _text(record["note"]))
+        corrections, uncleaned = arrays.get("corrections"), arrays.get("uncleaned")
+        return OpenProposal(arrays["proposal"], score, 0, corrections, _text(record["note"]), uncleaned)
 
     def _accepted(self, key: FrameKey) -> Any:
         accepted = self._arrays[key]["accepted"].astype(np.int32)
@@ -513,8 +527,7 @@ class _Reading:
         names: dict[str, Any] = {name: record[name] for name in _ARRAYS if name in record}
         if "proposal" in record:
             names["proposal"] = record["proposal"]["labels"]
-            if "corrections" in record["proposal"]:
-                names["corrections"] = record["proposal"]["corrections"]
+            names |= {name: record["proposal"][name] for name in _OF_PROPOSAL if name in record["proposal"]}
         arrays = {name: self._store.get(_text(stored)) for name, stored in names.items()}
         shapes = {array.shape[:2] for array in arrays.values()}
         if "pixels" in arrays:
@@ -589,7 +602,7 @@ def _names_in(head: dict[str, Any]) -> set[str]:
     names = set()
     for record in head.get("frames", ()):
         names |= {record[k] for k in _ARRAYS if k in record}
-        names |= {v for k, v in record.get("proposal", {}).items() if k in ("labels", "corrections")}
+        names |= {v for k, v in record.get("proposal", {}).items() if k in ("labels", *_OF_PROPOSAL)}
     return names
 
 
@@ -604,6 +617,13 @@ def _propagation_out(settings: PropagationSettings) -> dict[str, Any]:
 def _propagation_in(saved: dict[str, Any]) -> PropagationSettings:
     thresholds = {int(class_id): float(value) for class_id, value in saved.get("thresholds", {}).items()}
     return PropagationSettings(**{**saved, "thresholds": thresholds})
+
+
+def _effort_in(saved: dict[str, Any]) -> Effort:
+    effort = Effort(float(saved.get("seconds", 0)), int(saved.get("strokes", 0)), int(saved.get("clicks", 0)))
+    if not (0 <= effort.seconds < float("inf") and effort.strokes >= 0 and effort.clicks >= 0):
+        raise ValueError(f"it took {effort}")
+    return effort
 
 
 def _image_in(entry: dict[str, Any]) -> KnownImage:

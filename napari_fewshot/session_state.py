@@ -1,6 +1,6 @@
 """Where a session stands, as one frozen value: what undo brings back, and what is saved."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from napari_fewshot import provenance
 from napari_fewshot.frames import Frame, FrameKey, Labels
-from napari_fewshot.propagation import keep_human
+from napari_fewshot.imaging.cleanup import CleanUp, above_thresholds
+from napari_fewshot.propagation import keep_human, tidied
 from napari_fewshot.provenance import OriginMap
 from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet
 
@@ -24,6 +25,28 @@ class FrameState(StrEnum):
     CORRECTED = "corrected"
     ACCEPTED = "accepted"
     REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What labelling took so far.
+
+    Attributes
+    ----------
+    seconds
+        In which somebody was at work.
+    strokes
+        With the brush, or another tool that changes labels.
+    clicks
+        On buttons of the dock, or their keys.
+    """
+
+    seconds: float = 0.0
+    strokes: int = 0
+    clicks: int = 0
+
+    def __add__(self, other: "Effort") -> "Effort":
+        return Effort(self.seconds + other.seconds, self.strokes + other.strokes, self.clicks + other.clicks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +65,10 @@ class OpenProposal:
         (H, W) uint8, 255 where nobody corrected; None where nothing was corrected.
     note
         See `Proposal.note`.
+    uncleaned
+        (H, W) uint8 before it was tidied; None where it was not.
+    steps
+        How it was tidied.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -49,6 +76,8 @@ class OpenProposal:
     generation: int
     corrections: npt.NDArray[np.uint8] | None = None
     note: str = ""
+    uncleaned: npt.NDArray[np.uint8] | None = None
+    steps: CleanUp = field(default_factory=CleanUp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +96,8 @@ class SessionState:
         Frames whose proposal was thrown away.
     origins
         (H, W) who says so, of frames that are or were accepted; of all others it follows from the rest.
+    aside
+        Taught frames that are not learnt from.
     """
 
     support: SupportSet = field(default_factory=SupportSet)
@@ -74,6 +105,15 @@ class SessionState:
     accepted: Mapping[FrameKey, Labels] = field(default_factory=dict)
     rejected: frozenset[FrameKey] = frozenset()
     origins: Mapping[FrameKey, OriginMap] = field(default_factory=dict)
+    aside: frozenset[FrameKey] = frozenset()
+
+    @property
+    def learnt_from(self) -> SupportSet:
+        """Shots and tags that are not set aside."""
+        support = self.support
+        if not self.aside:
+            return support
+        return SupportSet((s for s in support if s.key not in self.aside), support.classes, support.tags)
 
     def shot(self, key: FrameKey) -> Shot | None:
         """Return what was taught on a frame."""
@@ -121,6 +161,50 @@ def painted_over(waiting: OpenProposal, shot: Shot) -> OpenProposal:
     return replace(waiting, labels=labels, corrections=corrections)
 
 
+def cleaned(
+    waiting: OpenProposal,
+    shot: Shot | None,
+    steps: CleanUp,
+    label_ids: Sequence[int] = (),
+    probabilities: npt.NDArray[Any] | None = None,
+) -> OpenProposal | None:
+    """Tidy an open proposal, from what was proposed: however it was tidied before makes no difference.
+
+    What a person corrected, or painted on the frame, stays as it is.
+
+    Parameters
+    ----------
+    waiting
+        The proposal.
+    shot
+        What was taught on the frame.
+    steps
+        What to do.
+    label_ids, probabilities
+        Of the proposal, see `above_thresholds`.
+
+    Returns
+    -------
+    OpenProposal or None
+        None where there are thresholds and no probabilities.
+    """
+    if steps.thresholds and probabilities is None:
+        return None
+    base = waiting.labels if waiting.uncleaned is None else waiting.uncleaned
+    labels = base.astype(np.int32)
+    human = np.full(labels.shape, UNLABELLED, np.int32)
+    if shot is not None and shot.labels.shape == labels.shape:
+        human = shot.said
+    if waiting.corrections is not None:
+        human = np.where(waiting.corrections != UNLABELLED, waiting.corrections, human).astype(np.int32)
+    if probabilities is not None:
+        labels = above_thresholds(labels, probabilities, label_ids, steps.thresholds)
+    labels = tidied(labels, human, steps)
+    return replace(
+        waiting, labels=labels.astype(np.uint8), uncleaned=None if steps.does_nothing else base, steps=steps.steps
+    )
+
+
 def merged_proposals(
     then: SessionState, now: SessionState, frames: Mapping[FrameKey, Frame]
 ) -> dict[FrameKey, OpenProposal]:
@@ -152,12 +236,24 @@ def _merged(
 ) -> OpenProposal | None:
     if now is None or now is then:
         return then
+    if then is not None and then.generation == now.generation and then.steps != now.steps:
+        now = _tidied_as(then, now)
     kept: OpenProposal | None = now
     if shot_now is not None and shot_now is not shot_then and shot_now.labels.shape == now.labels.shape:
         kept = unpainted(now, then, shot_now)
     if kept is None or shot_then is None or shot_then is shot_now or shot_then.labels.shape != kept.labels.shape:
         return kept
     return painted_over(kept, shot_then)
+
+
+def _tidied_as(then: OpenProposal, now: OpenProposal) -> OpenProposal:
+    """The same proposal, tidied as it was then, with all that was corrected since."""
+    if then.labels.shape != now.labels.shape:
+        return now
+    labels, corrections = then.labels, now.corrections
+    if corrections is not None:
+        labels = np.where(corrections == UNLABELLED, labels, corrections)
+    return replace(now, labels=labels, uncleaned=then.uncleaned, steps=then.steps)
 
 
 def unpainted(now: OpenProposal, then: OpenProposal | None, shot: Shot) -> OpenProposal | None:
@@ -196,6 +292,7 @@ def differs(key: FrameKey, a: SessionState, b: SessionState) -> bool:
         or a.proposals.get(key) is not b.proposals.get(key)
         or a.accepted.get(key) is not b.accepted.get(key)
         or (key in a.rejected) is not (key in b.rejected)
+        or (key in a.aside) is not (key in b.aside)
     )
 
 

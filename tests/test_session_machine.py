@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from napari_fewshot import Frame, LabelClass, Session, Shot, open_session
 from napari_fewshot.frames import FrameKey
+from napari_fewshot.imaging.cleanup import CleanUp
 from napari_fewshot.provenance import Origin
 from napari_fewshot.session import FrameState
 from napari_fewshot.support import UNLABELLED
@@ -157,6 +158,27 @@ class Labelling(RuleBasedStateMachine):
         self.keeps(said)
         self.decided(before)
 
+    @rule(min_area=st.sampled_from([2, 30, 200]), largest=st.booleans())
+    def clean_up(self, min_area: int, largest: bool) -> None:
+        before, said = self.shown(), self.human()
+        if self.session.clean_up(steps=CleanUp(min_area=min_area, largest_only=largest)):
+            self.decided(before)
+        self.keeps(said)
+
+    @rule(key=keys, aside=st.booleans())
+    def set_aside_or_take_back(self, key: FrameKey, aside: bool) -> None:
+        before, was = self.shown(), self.session.aside
+        if aside and key in self.session.support.keys:
+            self.session.set_aside(key)
+        else:
+            self.session.take_back(key)
+        assert self.shown() == before
+        assert self.session.learnt_from.keys == tuple(
+            k for k in self.session.support.keys if k not in self.session.aside
+        )
+        if self.session.aside != was:
+            self.decided(before)
+
     @rule(name=st.sampled_from(["a", "b", "细胞"]))
     def rename(self, name: str) -> None:
         before = self.shown()
@@ -212,7 +234,7 @@ class Labelling(RuleBasedStateMachine):
     # ------------------------------------------------------------------ the model
     @rule(key=keys, value=models, where=rows, other=models)
     def propose(self, key: FrameKey, value: int, where: slice, other: int) -> None:
-        if not self.session.support.class_ids:
+        if not self.session.learnt_from.class_ids:
             return
         said = self.human()
         labels = np.full((SIDE, SIDE), value)
@@ -261,6 +283,7 @@ class Labelling(RuleBasedStateMachine):
         assert self.shown(again) == self.shown()
         assert again.classes == self.session.classes
         assert again.support.keys == self.session.support.keys
+        assert again.aside == self.session.aside <= set(again.support.keys)
 
     # ------------------------------------------------------------------ always
     @invariant()
@@ -278,7 +301,7 @@ class Labelling(RuleBasedStateMachine):
             assert np.isin(origins[said_by_people], BY_PEOPLE).all()
             expected = Origin.ACCEPTED, Origin.MODEL
             assert np.isin(origins[np.isin(labels, MODEL)], expected).all()
-            assert (origins[labels == 0] == Origin.NONE).all()
+            assert np.isin(origins[labels == 0], (Origin.NONE, *expected)).all(), "by clean-up"
             open_now = session.proposal(key) is not None
             assert not (origins == (Origin.ACCEPTED if open_now else Origin.MODEL)).any()
 

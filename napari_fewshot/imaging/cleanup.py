@@ -1,7 +1,7 @@
 """Tidying what was proposed: what is sure enough, smooth outlines, no holes, no specks, touching things apart."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -66,12 +66,13 @@ class CleanUp:
     @property
     def does_nothing(self) -> bool:
         """Whether every proposal stays as it is."""
-        return not self.thresholds and self.does_nothing_to_labels
+        shapes = self.smooth or self.max_hole or self.split_neck or self.min_area > 1 or self.largest_only
+        return not (self.thresholds or shapes)
 
     @property
-    def does_nothing_to_labels(self) -> bool:
-        """Whether nothing is asked for but thresholds."""
-        return not (self.smooth or self.max_hole or self.split_neck or self.min_area > 1 or self.largest_only)
+    def steps(self) -> "CleanUp":
+        """These steps alone, where other settings come with them."""
+        return CleanUp(**{each.name: getattr(self, each.name) for each in fields(CleanUp)})
 
 
 def clean_up(labels: Labels, steps: CleanUp) -> Labels:
