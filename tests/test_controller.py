@@ -19,7 +19,7 @@ from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import FrameState, Session
 from napari_fewshot.support import LabelClass
-from napari_fewshot.ui.actions import Action
+from napari_fewshot.ui.actions import OF_THE_WINDOW, Action
 from napari_fewshot.ui.controller import Controller
 from napari_fewshot.ui.forecast import Forecast, duration
 from napari_fewshot.ui.machine import Room
@@ -726,6 +726,7 @@ def test_a_defect_in_a_command_is_shown_and_raised(dock: Dock, monkeypatch: pyte
         ("next_to_review", "No proposal waits for a decision"),
         ("accept_above", "No open proposal scores 90\u00a0% or more"),
         ("undo", "There is nothing to take back"),
+        ("redo", "There is nothing to do again"),
         ("export", "There are no labels to export yet"),
     ],
 )
@@ -736,11 +737,53 @@ def test_every_button_pressed_too_early_says_what_to_do(press: str, message: str
     assert dock.view.messages[-1] == dock.state.error
 
 
-@pytest.mark.parametrize("press", [a.value for a in Action if a not in (Action.CANCEL, Action.UNDO, Action.EXPORT)])
+_WITHOUT_AN_IMAGE = {Action.CANCEL, Action.UNDO, Action.REDO, Action.EXPORT, Action.REMOVE_CLASS, Action.CLEAR_KEPT}
+
+
+@pytest.mark.parametrize("press", [a.value for a in Action if a not in _WITHOUT_AN_IMAGE | OF_THE_WINDOW])
 def test_no_button_needs_an_image_to_be_there(press: str) -> None:
     dock = Dock()
     getattr(dock.controller, press)()
     assert dock.state.error
+
+
+def test_redo_does_again_what_undo_took_back_on_the_layers_as_well(dock: Dock) -> None:
+    dock.controller.set_refresh_after_decision(False)
+    dock.propose_all()
+    dock.show(("a", 1))
+    dock.controller.accept()
+    accepted = dock.layers.label_stacks["a"][1].copy()
+    assert accepted.any()
+    dock.controller.undo()
+    assert not dock.layers.label_stacks["a"][1].any() and dock.session.state(("a", 1)) is FrameState.PROPOSED
+    assert Action.REDO in dock.state.enabled
+    dock.controller.redo()
+    np.testing.assert_array_equal(dock.layers.label_stacks["a"][1], accepted)
+    assert not dock.layers.proposal_stacks["a"][1].any()
+    assert dock.session.state(("a", 1)) is FrameState.ACCEPTED and Action.REDO not in dock.state.enabled
+
+
+def test_what_was_done_since_makes_redo_impossible_and_stays(dock: Dock) -> None:
+    dock.controller.set_refresh_after_decision(False)
+    dock.propose_all()
+    dock.show(("a", 1))
+    dock.controller.reject()
+    dock.controller.undo()
+    dock.layers.proposal_stacks["a"][1, 0, 0] = 1  # a person's brush, which redo would lose
+    dock.controller.redo()
+    assert dock.state.error == "There is nothing to do again"
+    assert dock.session.proposal(("a", 1)).labels[0, 0] == 1
+
+
+def test_the_next_class_is_the_next_in_the_list_and_background_after_the_last(dock: Dock) -> None:
+    dock.controller.add_class()
+    dock.controller.select_brush(1)
+    seen = []
+    for _ in range(3):
+        dock.controller.next_class()
+        seen.append(dock.state.brush)
+    assert seen == [2, PAINTED_BACKGROUND, 1]
+    assert dock.layers.brush == (("a", 0), 1, False)
 
 
 def test_an_error_goes_away_with_the_next_success(dock: Dock) -> None:
@@ -874,10 +917,10 @@ def test_the_brush_goes_to_the_proposal_where_one_is_open_and_to_the_labels_else
 
 def test_a_class_that_is_painted_cannot_be_removed(dock: Dock) -> None:
     dock.paint(("a", 0), truth(0))
-    dock.controller.remove_class(1)
+    dock.controller.remove_brush_class()
     assert "'cell' is painted on 'a labels'" in dock.state.error
     dock.controller.teach()
-    dock.controller.remove_class(1)
+    dock.controller.remove_brush_class()
     assert "'cell' is painted on a taught image" in dock.state.error
     assert [c.name for c in dock.state.classes] == ["cell"]
 
@@ -885,7 +928,7 @@ def test_a_class_that_is_painted_cannot_be_removed(dock: Dock) -> None:
 def test_a_class_that_is_painted_nowhere_can_be_removed(dock: Dock) -> None:
     dock.controller.add_class()
     assert [c.id for c in dock.state.classes] == [1, 2] and dock.state.brush == 2
-    dock.controller.remove_class(2)
+    dock.controller.remove_brush_class()
     assert [c.id for c in dock.state.classes] == [1] and dock.state.brush == 1
     assert list(dock.layers.classes) == list(dock.state.classes)
 
@@ -1354,7 +1397,7 @@ def tagged_dock() -> Dock:
 def test_a_slice_is_said_to_contain_a_class_and_the_list_and_menu_show_it() -> None:
     dock = tagged_dock()
     assert dock.session.support.tag(("a", 2)).class_ids == (1,)  # type: ignore[union-attr]
-    assert dock.state.can_tag and dock.state.contained == {1}
+    assert Action.CONTAINS in dock.state.enabled and dock.state.contained == {1}
     assert [image.contains for image in dock.state.images] == ["contains cell on 1 slice", ""]
     dock.show(("a", 3))
     assert dock.state.contained == frozenset()
@@ -1375,14 +1418,15 @@ def test_several_classes_can_be_on_a_slice() -> None:
     assert dock.state.contained == {1, 2}
     dock.controller.say_contains(1, False)
     assert dock.state.contained == {2}
-    dock.controller.remove_class(2)
+    dock.controller.select_brush(2)
+    dock.controller.remove_brush_class()
     assert "is said to contain that class; take its tag away first" in dock.state.error
 
 
 def test_a_taught_slice_needs_no_tag() -> None:
     dock = tagged_dock()
     dock.show(("a", 0))
-    assert not dock.state.can_tag
+    assert Action.CONTAINS not in dock.state.enabled
     dock.controller.say_contains(1, True)
     assert "'a [0]' is taught already" in dock.state.error
 

@@ -7,6 +7,7 @@ import pytest
 
 from napari_fewshot.frames import Frame
 from napari_fewshot.proposals import Proposal
+from napari_fewshot.provenance import Origin
 from napari_fewshot.session import OpenProposal, Session
 from napari_fewshot.support import LabelClass, Shot
 from napari_fewshot.ui.actions import Action
@@ -196,3 +197,31 @@ def test_an_older_proposal_that_undo_brings_back_is_not_shown_with_the_doubt_of_
         support=dock.session.support, proposals={("a", 1): older}, accepted={}, rejected=frozenset()
     )
     assert dock.controller.doubt.lacks(("a", 1))
+
+
+# ---------------------------------------------------------------- who labelled what
+def test_provenance_is_shown_on_any_slice_of_which_something_is_known(dock: Dock) -> None:
+    dock.controller.set_refresh_after_decision(False)
+    dock.controller.show_provenance()
+    assert set(np.unique(shown(dock))) == {Origin.MODEL} and "Green" in dock.state.overlay_note
+    dock.layers.proposal_stacks["a"][1, 0, :3] = 1  # a brush
+    dock.controller.edited()
+    assert (shown(dock)[0, :3] == Origin.CORRECTED).all() and (shown(dock) == Origin.CORRECTED).sum() == 3
+    dock.controller.accept()
+    assert (shown(dock)[0, :3] == Origin.CORRECTED).all() and (shown(dock)[1:] == Origin.ACCEPTED).all()
+    dock.show(("a", 0))
+    assert (shown(dock) == Origin.HUMAN).all()
+    dock.controller.show_provenance()
+    assert dock.layers.overlay is None and dock.state.overlay is None
+
+
+def test_provenance_is_drawn_anew_only_where_something_changed(dock: Dock) -> None:
+    dock.controller.show_provenance()
+    drawn = dock.layers.overlays_drawn
+    dock.controller.brushed()
+    dock.controller.slice_changed()
+    assert dock.layers.overlays_drawn == drawn
+    dock.controller.reject()
+    assert dock.layers.overlay is None and dock.state.overlay_note.startswith("Nothing to show here")
+    dock.controller.undo()
+    assert (shown(dock) == Origin.MODEL).all()

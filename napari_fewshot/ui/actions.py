@@ -1,10 +1,12 @@
-"""The buttons of the dock: what is written on them, and the key that presses each."""
+"""The buttons of the dock: what is written on them, and the key that each comes with."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 
 class Action(StrEnum):
-    """Something a person can ask for; the value is the name of the controller's method."""
+    """Something a person can ask for; the value is the name of the method that does it, of the controller or dock."""
 
     PAINT = "paint"
     BOX = "draw_boxes"
@@ -22,14 +24,30 @@ class Action(StrEnum):
     UNCERTAINTY = "show_uncertainty"
     CHANGE = "show_change"
     PROBABILITY = "show_probability"
+    PROVENANCE = "show_provenance"
     UNDO = "undo"
+    REDO = "redo"
     EXPORT = "export"
+    ADD_CLASS = "add_class"
+    REMOVE_CLASS = "remove_brush_class"
+    NEXT_CLASS = "next_class"
+    IMAGES = "show_images"
+    CONTAINS = "show_contains"
+    CLEAR_KEPT = "clear_features"
+    OPEN_SESSION = "ask_for_session"
+    VIEW = "change_view"
+    KEYS = "change_keys"
 
 
-# Shift and a letter: napari itself uses Shift+A, L, P and V, and single letters, digits and Ctrl combinations
-# for its own tools and menus. A key binding of a layer would win over one of the viewer, a shortcut of the
-# window wins over both.
-KEYS: dict[Action, str] = {
+OF_THE_WINDOW: Final = frozenset(
+    {Action.ADD_CLASS, Action.IMAGES, Action.CONTAINS, Action.OPEN_SESSION, Action.VIEW, Action.KEYS}
+)
+"""Actions that the dock carries out itself; of all others the controller knows how."""
+
+# Shift and a letter, or a function key: napari itself uses Shift+A, L, P and V, and single letters, digits and Ctrl
+# combinations for its own tools and menus. A key binding of a layer would win over one of the viewer, a shortcut of
+# the window wins over both.
+DEFAULT_KEYS: Final[Mapping[Action, str]] = {
     Action.PAINT: "Shift+B",
     Action.BOX: "Shift+D",
     Action.TEACH: "Shift+T",
@@ -46,8 +64,19 @@ KEYS: dict[Action, str] = {
     Action.UNCERTAINTY: "Shift+F",
     Action.CHANGE: "Shift+X",
     Action.PROBABILITY: "Shift+C",
+    Action.PROVENANCE: "Shift+W",
     Action.UNDO: "Shift+U",
+    Action.REDO: "Shift+Z",
     Action.EXPORT: "Shift+E",
+    Action.ADD_CLASS: "Shift+K",
+    Action.REMOVE_CLASS: "Shift+F6",
+    Action.NEXT_CLASS: "F6",
+    Action.IMAGES: "F2",
+    Action.CONTAINS: "F4",
+    Action.CLEAR_KEPT: "Shift+F9",
+    Action.OPEN_SESSION: "Shift+I",
+    Action.VIEW: "F7",
+    Action.KEYS: "F8",
 }
 
 TITLES: dict[Action, str] = {
@@ -67,8 +96,19 @@ TITLES: dict[Action, str] = {
     Action.UNCERTAINTY: "Uncertainty",
     Action.CHANGE: "Last change",
     Action.PROBABILITY: "Probability of the class",
+    Action.PROVENANCE: "Who labelled it",
     Action.UNDO: "Undo",
+    Action.REDO: "Redo",
     Action.EXPORT: "Export ...",
+    Action.ADD_CLASS: "Add class",
+    Action.REMOVE_CLASS: "Remove class",
+    Action.NEXT_CLASS: "Next class",
+    Action.IMAGES: "Images",
+    Action.CONTAINS: "Contains ...",
+    Action.CLEAR_KEPT: "Clear ...",
+    Action.OPEN_SESSION: "Open session ...",
+    Action.VIEW: "Advanced",
+    Action.KEYS: "Keys ...",
 }
 
 HINTS: dict[Action, str] = {
@@ -91,15 +131,18 @@ HINTS: dict[Action, str] = {
     Action.UNCERTAINTY: "Show where the proposal on screen is unsure, or no longer: look there first.",
     Action.CHANGE: "Show what is other than in the proposal before on this slice, or no longer.",
     Action.PROBABILITY: "Show how probable the selected class is on each pixel of the slice on screen, or no longer.",
+    Action.PROVENANCE: "Show who says what each pixel of the slice on screen is: you, the model, or both.",
     Action.UNDO: "Take back the last teaching, tag, acceptance or rejection. What you painted stays.",
-    Action.EXPORT: "Write the label layers to TIFF files.",
+    Action.REDO: "Do again what you took back last.",
+    Action.EXPORT: "Write the label layers to files.",
+    Action.ADD_CLASS: "Add one more class of things to look for, and take its brush.",
+    Action.REMOVE_CLASS: "Remove the selected class, if it is painted nowhere.",
+    Action.IMAGES: "Tick the images that are to be labelled.",
+    Action.CONTAINS: "Say which classes are somewhere on this slice, without painting them. Some methods (fsil) learn "
+    "from it, as soon as you have painted an example on another slice.",
+    Action.CLEAR_KEPT: "Remove what is kept of images in memory and on the disk. Your labels stay.",
+    Action.NEXT_CLASS: "Take the brush of the next class in the list; after the last comes background.",
+    Action.OPEN_SESSION: "Go on with what was saved: its images, labels, examples, proposals and decisions come back.",
+    Action.VIEW: "Show everything that there is, or only what is needed every day. Keys work either way.",
+    Action.KEYS: "Change the keys that are printed on the buttons.",
 }
-
-
-def with_key(action: Action, title: str | None = None) -> str:
-    """Write an action with its key, for buttons and sentences.
-
-    >>> with_key(Action.TEACH)
-    'Teach this slice (Shift+T)'
-    """
-    return f"{(title or TITLES[action]).removesuffix(' ...')} ({KEYS[action]})"

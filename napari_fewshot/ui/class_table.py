@@ -8,9 +8,7 @@ from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QColorDialog,
-    QHBoxLayout,
     QHeaderView,
-    QPushButton,
     QSizePolicy,
     QTableWidget,
     QTableWidgetItem,
@@ -33,8 +31,6 @@ class ClassTable(QWidget):
         Of the row for painted background, ``#rrggbb``.
     """
 
-    add_clicked = Signal()
-    remove_clicked = Signal(int)
     class_edited = Signal(object)
     brush_selected = Signal(int)
 
@@ -57,21 +53,9 @@ class ClassTable(QWidget):
         header.setSectionResizeMode(_COLOUR, QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(_ID, QHeaderView.ResizeMode.ResizeToContents)
-        self.add_button = QPushButton("+")
-        self.add_button.setToolTip("Add a class")
-        self.remove_button = QPushButton("−")
-        self.remove_button.setToolTip("Remove the selected class")
-        buttons = QVBoxLayout()
-        buttons.addWidget(self.add_button)
-        buttons.addWidget(self.remove_button)
-        buttons.addStretch()
-        layout = QHBoxLayout(self)
+        layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        layout.addWidget(self.table, 1)
-        layout.addLayout(buttons)
-        self.add_button.clicked.connect(self._on_add)
-        self.remove_button.clicked.connect(self._on_remove)
+        layout.addWidget(self.table)
         self.table.cellClicked.connect(self._on_click)
         self.table.cellDoubleClicked.connect(self._on_double_click)
         self.table.itemChanged.connect(self._on_changed)
@@ -90,7 +74,11 @@ class ClassTable(QWidget):
         row = next((row for row, c in enumerate(self._classes) if c.id == brush), len(self._classes))
         self.table.selectRow(row)
         self.table.blockSignals(False)
-        self.remove_button.setEnabled(row < len(self._classes))
+
+    def name_last(self) -> None:
+        """Let a person type the name of the last class."""
+        if self._classes:
+            self.table.editItem(self.table.item(len(self._classes) - 1, _NAME))
 
     def _fill(self, row: int, colour: str, name: str, value: int) -> None:
         is_class = value != PAINTED_BACKGROUND
@@ -108,17 +96,6 @@ class ClassTable(QWidget):
 
     def _value(self, row: int) -> int:
         return self._classes[row].id if row < len(self._classes) else PAINTED_BACKGROUND
-
-    def _on_add(self) -> None:
-        self.add_clicked.emit()
-        row = len(self._classes) - 1  # the new class is the last but for the background
-        if row >= 0:
-            self.table.editItem(self.table.item(row, _NAME))
-
-    def _on_remove(self) -> None:
-        row = self.table.currentRow()
-        if 0 <= row < len(self._classes):
-            self.remove_clicked.emit(self._classes[row].id)
 
     def _on_click(self, row: int, column: int) -> None:
         self.brush_selected.emit(self._value(row))

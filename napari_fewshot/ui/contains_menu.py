@@ -15,20 +15,14 @@ class ContainsButton(QPushButton):
     """A class, and whether the slice contains it."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Contains ...", parent)
-        self.setToolTip(
-            "Say which classes are somewhere on this slice, without painting them. Some methods (fsil) learn from it, "
-            "as soon as you have painted an example on another slice."
-        )
+        super().__init__(parent)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._menu = QMenu(self)
         self.setMenu(self._menu)
         self._shown: tuple[LabelClass, ...] = ()
-        self.setEnabled(False)
 
-    def show_classes(self, classes: Sequence[LabelClass], contained: Collection[int], can_tag: bool) -> None:
+    def show_classes(self, classes: Sequence[LabelClass], contained: Collection[int]) -> None:
         """Draw a tick for each class, set where the slice is said to contain it."""
-        self.setEnabled(can_tag)
         if tuple(classes) != self._shown:
             self._shown = tuple(classes)
             self._menu.clear()

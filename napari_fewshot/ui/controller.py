@@ -15,11 +15,12 @@ from napari_fewshot.frames import FrameKey
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import Session
 from napari_fewshot.support import LabelClass
-from napari_fewshot.ui.actions import Action, with_key
+from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.deciding import Deciding
 from napari_fewshot.ui.doubt import Doubt
 from napari_fewshot.ui.exporting import Exporting
 from napari_fewshot.ui.forecast import Forecast
+from napari_fewshot.ui.keymap import with_key
 from napari_fewshot.ui.layer_sync import LayerSync
 from napari_fewshot.ui.model_choice import ModelChoice
 from napari_fewshot.ui.palette import Palette
@@ -274,14 +275,20 @@ class Controller:
         self.palette.change(changed)
 
     @_reported
-    def remove_class(self, class_id: int) -> None:
-        """Remove a class that is painted nowhere."""
-        self.palette.remove(class_id)
+    def remove_brush_class(self) -> None:
+        """Remove the class of the brush, if it is painted nowhere."""
+        self.palette.remove(self.palette.brush)
 
     @_reported
     def select_brush(self, value: int) -> None:
         """Take a class, or the painted background, as the brush."""
         self.palette.select(value)
+        self.proposing.begin_to_prepare()
+
+    @_reported
+    def next_class(self) -> None:
+        """Take the next class of the list as the brush; after the last comes background."""
+        self.palette.select(self.palette.next())
         self.proposing.begin_to_prepare()
 
     # ------------------------------------------------------------------ teaching
@@ -356,6 +363,11 @@ class Controller:
         """Take back the last decision, in the layers as well."""
         self.deciding.undo()
 
+    @_reported
+    def redo(self) -> None:
+        """Do again what was taken back last, in the layers as well."""
+        self.deciding.redo()
+
     # ------------------------------------------------------------------ the table, and from frame to frame
     @_reported
     def next_to_review(self) -> None:
@@ -411,6 +423,12 @@ class Controller:
     def show_probability(self) -> None:
         """Show how probable the selected class is, or no longer."""
         self._toggle(Overlay.PROBABILITY)
+
+    @_reported
+    def show_provenance(self) -> None:
+        """Show who says what each pixel is, or no longer."""
+        self.sync.take_corrections(self.sync.shown())
+        self.doubt.toggle(Overlay.PROVENANCE)
 
     def _toggle(self, overlay: Overlay) -> None:
         key = self.sync.shown()

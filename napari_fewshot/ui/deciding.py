@@ -1,11 +1,12 @@
 """Decisions on proposals: accepted, rejected, taken back, in the layers as well. Knows neither Qt nor napari."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from napari_fewshot.errors import SupportError
 from napari_fewshot.frames import FrameKey
 from napari_fewshot.session import FrameState, Session
-from napari_fewshot.ui.actions import Action, with_key
+from napari_fewshot.ui.actions import Action
+from napari_fewshot.ui.keymap import with_key
 from napari_fewshot.ui.layer_sync import LayerSync
 from napari_fewshot.ui.next_step import percent
 from napari_fewshot.ui.palette import Palette
@@ -135,10 +136,7 @@ class Deciding:
             self._sync.take_corrections(key)
             self._sync.let_painted_stand(key)
         keys = self._session.accept_many(keys)
-        for uid in {uid_of(key) for key in keys}:
-            self._sync.ensure_labels(uid)
-        accepted = [(key, labels) for key in keys if (labels := self._session.labels(key)) is not None]
-        self._layers.write_accepted(accepted)
+        self._write(keys)
         self._layers.clear_proposals(keys)
         return keys
 
@@ -154,16 +152,45 @@ class Deciding:
         if not self._session.can_undo:
             raise SupportError("there is nothing to take back")
         self._sync.take_all_corrections()
-        decided = {key for key in self._session.frames if self._session.state(key) is FrameState.ACCEPTED}
+        self._step(self._session.undo)
+
+    def redo(self) -> None:
+        """Do again what was taken back last, in the layers as well.
+
+        Raises
+        ------
+        SupportError
+            If there is nothing, or something else was decided or corrected since.
+        """
+        self._sync.take_all_corrections()  # one of them may be what makes it impossible
+        if not self._session.can_redo:
+            raise SupportError("there is nothing to do again")
+        self._step(self._session.redo)
+
+    def _step(self, move: Callable[[], Sequence[FrameKey]]) -> None:
+        before = self._accepted()
         busy, support = self._proposing.is_running, self._session.support
-        changed = self._session.undo()
+        changed = move()
         self._proposing.end()
-        self._layers.unwrite([k for k in changed if k in decided and self._session.state(k) is not FrameState.ACCEPTED])
+        now = self._accepted()
+        self._layers.unwrite([key for key in changed if key in before - now])
+        self._write([key for key in changed if key in now - before])
         self._sync.show_proposals(changed)
         self._palette.follow()
         retagged = self._teaching.takes_tags and support.tags != self._session.support.tags
         if busy or retagged or support.keys != self._session.support.keys:
             self._proposing.refresh(self._sync.shown_or_none())
+
+    def _accepted(self) -> set[FrameKey]:
+        return {key for key in self._session.frames if self._session.state(key) is FrameState.ACCEPTED}
+
+    def _write(self, keys: Sequence[FrameKey]) -> None:
+        """Write what was accepted into labels layers, where nobody painted."""
+        for uid in {uid_of(key) for key in keys}:
+            self._sync.ensure_labels(uid)
+        self._layers.write_accepted(
+            [(key, labels) for key in keys if (labels := self._session.labels(key)) is not None]
+        )
 
 
 _NONE_SELECTED = "no selected row waits for a decision; click on rows with Ctrl or Shift to select them"

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from napari.utils.notifications import notification_manager, show_error, show_info
 from qtpy.QtCore import QEvent, Qt, Signal
@@ -17,17 +18,19 @@ from napari_fewshot.models import licence_notice, list_backbones, list_segmenter
 from napari_fewshot.models.registry import TIMM_PREFIX
 from napari_fewshot.session import Session
 from napari_fewshot.support import LabelClass
-from napari_fewshot.ui.actions import KEYS, Action
+from napari_fewshot.ui.actions import OF_THE_WINDOW, Action
 from napari_fewshot.ui.controller import Controller
 from napari_fewshot.ui.export_dialog import ExportDialog
 from napari_fewshot.ui.feature_store import FeatureStore
 from napari_fewshot.ui.forecast import Forecast
+from napari_fewshot.ui.keymap import KEYMAP
+from napari_fewshot.ui.keys_dialog import KeysDialog
 from napari_fewshot.ui.layer_link import BACKGROUND_COLOUR, LayerLink
 from napari_fewshot.ui.machine import room
 from napari_fewshot.ui.model_choice import ModelChoice
 from napari_fewshot.ui.panel import FewShotPanel
 from napari_fewshot.ui.ports import ExportChoice, ExportRequest
-from napari_fewshot.ui.preferences import read_preferences, write_preferences
+from napari_fewshot.ui.preferences import Preferences, change_preferences, read_preferences
 from napari_fewshot.ui.runner import ThreadRunner
 from napari_fewshot.ui.saving import Saving, sessions_folder
 from napari_fewshot.ui.session_layers import SessionLayers
@@ -62,6 +65,7 @@ class FewShotDock(QWidget):
     def __init__(self, napari_viewer: "napari.viewer.Viewer", session: Session | None = None) -> None:
         super().__init__()
         preferences = read_preferences()
+        KEYMAP.use(preferences.keys)
         self.panel = FewShotPanel(_options(), BACKGROUND_COLOUR, preferences)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -73,7 +77,7 @@ class FewShotDock(QWidget):
             session = Session(classes=[LabelClass(1, "object")], load=features.load)
         forecast = Forecast(lambda limits: room(limits.features_folder))
         upkeep = Upkeep(
-            session, forecast, features, parts.preparer, parts.keeper, preferences, remember=write_preferences
+            session, forecast, features, parts.preparer, parts.keeper, preferences, remember=self._remember_limits
         )
         models = ModelChoice(features, parts.librarian)
         self.controller = Controller(
@@ -84,6 +88,8 @@ class FewShotDock(QWidget):
         self.saving = parts.saving = saving
         self._wire()
         self._wire_saving(napari_viewer)
+        KEYMAP.changed.connect(self._on_keys)
+        parts.unwatch.append(partial(_disconnect_keys, ref(self)))
         self.destroyed.connect(self._parts.close)
         self._upkeep = upkeep
 
@@ -142,9 +148,7 @@ class FewShotDock(QWidget):
         panel.rows_selected.connect(controller.select_rows)
         panel.pictures_wanted.connect(controller.look_at)
         panel.order_chosen.connect(controller.set_order)
-        panel.class_added.connect(controller.add_class)
         panel.class_edited.connect(controller.change_class)
-        panel.class_removed.connect(controller.remove_class)
         panel.brush_selected.connect(controller.select_brush)
         panel.contains_said.connect(controller.say_contains)
         panel.unpainted_chosen.connect(controller.set_unpainted)
@@ -155,7 +159,6 @@ class FewShotDock(QWidget):
         panel.model_named.connect(controller.name_model)
         panel.propagation_chosen.connect(controller.use_propagation)
         panel.limits_chosen.connect(controller.set_limits)
-        panel.clear_clicked.connect(controller.clear_features)
         panel.prepare_chosen.connect(controller.set_prepare)
         panel.error_dismissed.connect(controller.dismiss_error)
         panel.notices_dismissed.connect(controller.dismiss_notices)
@@ -167,14 +170,13 @@ class FewShotDock(QWidget):
 
     def _wire_saving(self, viewer: "napari.viewer.Viewer") -> None:
         saving, box, link = self.saving, self.panel.session, self._parts.link
-        box.open_clicked.connect(self._open_session)
         box.saving_chosen.connect(self._choose_saving)
         self._saved.connect(self._show_saving)
         saving.changed.connect(self._saved.emit)  # in whatever thread; Qt brings it into its own
         link.edited.connect(self._note_strokes)
         link.layers_changed.connect(saving.follow)
         viewer.layers.events.removing.connect(self._parts.before_removal)
-        self._parts.unwatch = lambda: viewer.layers.events.removing.disconnect(self._parts.before_removal)
+        self._parts.unwatch.append(lambda: viewer.layers.events.removing.disconnect(self._parts.before_removal))
         self._show_saving()
 
     def _show_saving(self) -> None:
@@ -185,11 +187,48 @@ class FewShotDock(QWidget):
             self.saving.note_strokes(self._parts.link.shown())
 
     def _choose_saving(self, enabled: bool, beside: bool) -> None:
-        self._upkeep.preferences = replace(self._upkeep.preferences, autosave=enabled, beside=beside)
         self.saving.choose(enabled=enabled, beside=beside)
-        write_preferences(self._upkeep.preferences)
+        self._remember(autosave=enabled, beside=beside)
 
-    def _open_session(self) -> None:
+    def _remember(self, **changes: Any) -> None:
+        """Keep what was chosen for another day."""
+        try:
+            change_preferences(**changes)
+        except FewShotError as error:
+            self.notify(str(error), is_error=True)
+
+    def _remember_limits(self, chosen: Preferences) -> None:
+        self._remember(memory_gib=chosen.memory_gib, disk_gib=chosen.disk_gib, prepare=chosen.prepare)
+
+    # ------------------------------------------------------------------ actions that are the window's own
+    def add_class(self) -> None:
+        """Add a class, and let its name be typed."""
+        self.controller.add_class()
+        self.panel.classes.name_last()
+
+    def show_images(self) -> None:
+        """Open the list of images."""
+        self.panel.images_button.showMenu()
+
+    def show_contains(self) -> None:
+        """Open the menu of what the slice on screen contains."""
+        if self.panel.contains.isEnabled():
+            self.panel.contains.showMenu()
+
+    def change_view(self) -> None:
+        """Go from the simple view to the advanced one, or back."""
+        self.panel.show_everything(not self.panel.shows_everything)
+        self._remember(advanced=self.panel.shows_everything)
+
+    def change_keys(self) -> None:
+        """Let keys be changed."""
+        dialog = KeysDialog(KEYMAP, self._window(), self)
+        dialog.exec()
+        dialog.deleteLater()
+        self._remember(keys=KEYMAP.chosen)
+
+    def ask_for_session(self) -> None:
+        """Ask which session to open, and open it."""
         begin = self.saving.folder or sessions_folder()
         chosen = QFileDialog.getExistingDirectory(self, "Open session", str(begin.parent))
         if chosen:
@@ -211,26 +250,46 @@ class FewShotDock(QWidget):
         return chosen or None
 
     def _on_action(self, name: str) -> None:
-        getattr(self.controller, Action(name).value)()
+        action = Action(name)
+        getattr(self if action in OF_THE_WINDOW else self.controller, action.value)()
 
-    def _bind_keys(self) -> None:
-        """Make the keys work wherever in the window the focus is, also when the dock floats or is behind another."""
+    def _window(self) -> QMainWindow | None:
         window = self.parentWidget()
         while window is not None and not isinstance(window, QMainWindow):
             window = window.parentWidget()
+        return window
+
+    def _bind_keys(self) -> None:
+        """Make the keys work wherever in the window the focus is, also when the dock floats or is behind another."""
+        window = self._window()
         if window is None or self._parts.shortcuts:
             return
-        for action, key in KEYS.items():
-            shortcut = QShortcut(QKeySequence(key), window)
+        for action in Action:
+            if not KEYMAP[action]:
+                continue
+            shortcut = QShortcut(QKeySequence(KEYMAP[action]), window)
             shortcut.setContext(Qt.ShortcutContext.WindowShortcut)
             shortcut.activated.connect(self._on_shortcut)
             shortcut.setObjectName(action.value)
             self._parts.shortcuts.append(shortcut)
 
+    def _on_keys(self) -> None:
+        """Keys were changed, in this dock or in another one."""
+        self._parts.drop_shortcuts()
+        self._bind_keys()
+        self.panel.show_keys()
+        self.controller.refresh()
+
     def _on_shortcut(self) -> None:
         shortcut = self.sender()
         if shortcut is not None:
             self._on_action(shortcut.objectName())
+
+
+def _disconnect_keys(dock: "ref[FewShotDock]") -> None:
+    there = dock()
+    if there is not None:
+        KEYMAP.changed.disconnect(there._on_keys)
 
 
 class _Parts:
@@ -246,7 +305,7 @@ class _Parts:
         self.looker = ThreadRunner("")
         self.shortcuts: list[QShortcut] = []
         self.saving: Saving | None = None
-        self.unwatch: Callable[[], None] = lambda: None
+        self.unwatch: list[Callable[[], None]] = []
 
     @property
     def runners(self) -> tuple[ThreadRunner, ...]:
@@ -260,8 +319,10 @@ class _Parts:
         self.runner.stop()
         if self.saving is not None:
             self.saving.close()
-        with suppress(Exception):  # the viewer may be half gone
-            self.unwatch()
+        for unwatch in self.unwatch:
+            with suppress(Exception):  # the viewer may be half gone
+                unwatch()
+        self.unwatch.clear()
         self.preparer.stop()
         self.librarian.stop()
         self.looker.stop()

@@ -1,6 +1,6 @@
-"""What proposals are unsure of, kept for a while and shown over the slice on screen. Knows neither Qt nor napari."""
+"""What proposals are unsure of, and who labelled what: kept, and shown over the slice on screen. Knows no Qt."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ from napari_fewshot.frames import FrameKey
 from napari_fewshot.provenance import Origin
 from napari_fewshot.session import OpenProposal, Session
 from napari_fewshot.support import BACKGROUND
-from napari_fewshot.ui.actions import Action, with_key
+from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.jobs import Evidence
+from napari_fewshot.ui.keymap import with_key
 from napari_fewshot.ui.ports import Layers
 from napari_fewshot.ui.state import Overlay, OverlayPicture
 
@@ -57,6 +58,8 @@ class Doubt:
         self._kept: OrderedDict[FrameKey, _Kept] = OrderedDict()
         self._bytes = 0
         self._drawn: tuple[object, ...] | None = None
+        self._changes: Counter[FrameKey] = Counter()
+        session.frame_changed.connect(self._on_frame)
 
     # ------------------------------------------------------------------ keeping
     def arrived(self, evidence: Evidence) -> None:
@@ -109,6 +112,9 @@ class Doubt:
         """
         if self._drawn is not None and not self._layers.has_overlay():
             self.overlay = None  # somebody deleted its layer
+        if self.overlay is Overlay.PROVENANCE:
+            self._draw_provenance(key)
+            return
         waiting = None if key is None else self._session.proposal(key)
         known = None if key is None else self._known(key)
         wanted = (self.overlay, key, waiting, known, class_id, class_name)
@@ -123,6 +129,22 @@ class Doubt:
                 self.note = _LEGENDS[self.overlay]
                 self._layers.show_overlay(key, picture)
                 self._drawn = wanted
+
+    def _draw_provenance(self, key: FrameKey | None) -> None:
+        wanted = (self.overlay, key, None if key is None else self._changes[key])
+        if wanted == self._drawn:
+            return
+        origins = None if key is None else self._session.origins(key)
+        if key is None or origins is None:
+            self.note = "Nothing to show here: nothing is taught, proposed or accepted on this slice."
+            self._hide()
+        else:
+            self.note = _LEGENDS[Overlay.PROVENANCE]
+            self._layers.show_overlay(key, OverlayPicture(Overlay.PROVENANCE, "who labelled it", origins))
+            self._drawn = wanted
+
+    def _on_frame(self, key: FrameKey) -> None:
+        self._changes[key] += 1
 
     def _hide(self) -> None:
         if self._drawn is not None:
@@ -161,6 +183,8 @@ _LEGENDS = {
     Overlay.UNCERTAINTY: "Red: the proposal may as well be wrong there. What you painted is never uncertain.",
     Overlay.CHANGE: "Since the proposal before: green came, magenta went, yellow is another class now.",
     Overlay.PROBABILITY: "The brighter, the more probable is the selected class, or background, there.",
+    Overlay.PROVENANCE: "Blue: you painted or taught it; light blue: guessed from your boxes. Orange: you corrected a "
+    "proposal. Green: you accepted it as proposed. Grey: proposed, not decided yet.",
 }
 
 

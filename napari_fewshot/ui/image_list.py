@@ -16,6 +16,8 @@ from qtpy.QtWidgets import (
     QWidgetAction,
 )
 
+from napari_fewshot.ui.actions import Action
+from napari_fewshot.ui.keymap import on_button
 from napari_fewshot.ui.state import ImageChoice
 
 
@@ -78,7 +80,8 @@ class ImagesButton(QPushButton):
 
     def __init__(self, images: ImageList, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setToolTip("Tick the images that are to be labelled.")
+        self.title = ""
+        """How many images are ticked, in words."""
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         menu, holder = QMenu(self), QWidgetAction(self)
         holder.setDefaultWidget(images)
@@ -90,7 +93,8 @@ class ImagesButton(QPushButton):
         """Count the images; one that cannot be labelled is pointed out."""
         ticked = sum(image.chosen and not image.trouble for image in images)
         count = f"{ticked} of {len(images)}" if images else "none"
-        self.setText(f"Images: {count}" + ("  ⚠" if any(image.trouble for image in images) else ""))
+        self.title = f"Images: {count}" + ("  ⚠" if any(image.trouble for image in images) else "")
+        self.setText(on_button(Action.IMAGES, self.title))
 
 
 class ChannelChoices(QWidget):

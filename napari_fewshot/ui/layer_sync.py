@@ -12,7 +12,8 @@ from napari_fewshot.errors import FewShotError, ImageError, MaskError
 from napari_fewshot.frames import Frame, FrameKey, Labels
 from napari_fewshot.session import Session
 from napari_fewshot.support import BACKGROUND, UNLABELLED
-from napari_fewshot.ui.actions import Action, with_key
+from napari_fewshot.ui.actions import Action
+from napari_fewshot.ui.keymap import with_key
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, Layers
 from napari_fewshot.ui.review import uid_of
 

@@ -3,8 +3,9 @@
 from typing import Final
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QGroupBox, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QGroupBox, QPushButton, QVBoxLayout, QWidget
 
+from napari_fewshot.ui.banner import wrapping_label
 from napari_fewshot.ui.preferences import Preferences
 
 _LARGEST: Final = 100_000.0  # GiB
@@ -17,14 +18,15 @@ class MemoryBox(QGroupBox):
     ----------
     preferences
         To begin with.
+    clear_button
+        That gives up what is kept.
     """
 
     limits_chosen = Signal(float, float)
     """GiB of memory, GiB on the disk."""
-    clear_clicked = Signal()
     prepare_chosen = Signal(bool)
 
-    def __init__(self, preferences: Preferences, parent: QWidget | None = None) -> None:
+    def __init__(self, preferences: Preferences, clear_button: QPushButton, parent: QWidget | None = None) -> None:
         super().__init__("Memory and disk", parent)
         folder = str(preferences.cache.features_folder)
         self.prepare = QCheckBox("Prepare images while I paint")
@@ -37,8 +39,6 @@ class MemoryBox(QGroupBox):
         self.kept, self.not_preparing = wrapping_label(), wrapping_label()
         self.kept.setToolTip(folder)
         self.not_preparing.hide()
-        self.clear_button = QPushButton("Clear ...")
-        self.clear_button.setToolTip(f"Remove what is kept in memory and in {folder}. Your labels stay.")
         form = QFormLayout()
         form.addRow("Keep in memory", self.memory)
         form.addRow("Keep on disk", self.disk)
@@ -49,10 +49,9 @@ class MemoryBox(QGroupBox):
         column.addWidget(self.not_preparing)
         column.addLayout(form)
         column.addWidget(self.kept)
-        column.addWidget(self.clear_button)
+        column.addWidget(clear_button)
         self.memory.valueChanged.connect(self._on_limit)
         self.disk.valueChanged.connect(self._on_limit)
-        self.clear_button.clicked.connect(self.clear_clicked)
         self.prepare.toggled.connect(self.prepare_chosen)
 
     def show_kept(self, kept: str, not_preparing: str) -> None:
@@ -63,14 +62,6 @@ class MemoryBox(QGroupBox):
 
     def _on_limit(self) -> None:
         self.limits_chosen.emit(self.memory.value(), self.disk.value())
-
-
-def wrapping_label() -> QLabel:
-    """Text of several lines that takes the width that there is: what it says makes the dock no wider."""
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setMinimumWidth(1)
-    return label
 
 
 def _limit(gib: float, hint: str) -> QDoubleSpinBox:

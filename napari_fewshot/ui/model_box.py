@@ -5,7 +5,7 @@ from typing import Final
 from qtpy.QtCore import QStringListModel, Qt, Signal
 from qtpy.QtWidgets import QCompleter, QLineEdit, QVBoxLayout, QWidget
 
-from napari_fewshot.ui.memory_box import wrapping_label
+from napari_fewshot.ui.banner import wrapping_label
 from napari_fewshot.ui.state import ModelState
 
 _OFFERED: Final = 12

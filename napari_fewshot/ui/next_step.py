@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from napari_fewshot.session import FrameState
-from napari_fewshot.ui.actions import Action, with_key
+from napari_fewshot.ui.actions import Action
+from napari_fewshot.ui.keymap import with_key
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Situation:
         Where the slice on screen stands.
     score
         Of the open proposal on screen, in [0, 1].
-    painted
-        Whether something is painted on the slice on screen.
+    painted, taught
+        Whether something is painted on the slice on screen, and whether it was taught.
     shots, has_class, has_background
         How many slices were taught; whether any class, any background is painted on them.
     classes, unpainted
@@ -43,6 +44,7 @@ class Situation:
     state: FrameState = FrameState.UNTOUCHED
     score: float | None = None
     painted: bool = False
+    taught: bool = False
     shots: int = 0
     has_class: bool = False
     has_background: bool = True

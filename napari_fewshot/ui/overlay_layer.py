@@ -1,4 +1,4 @@
-"""The image layer with what a proposal is unsure of: one slice, lying where the slice of its image lies."""
+"""The image layer with a picture of one slice, lying where the slice of its image lies: doubt, change, provenance."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -8,6 +8,7 @@ import numpy.typing as npt
 from napari.layers import Image
 from napari.utils.colormaps import Colormap
 
+from napari_fewshot.provenance import COLOURS, Origin
 from napari_fewshot.ui.axes import Layout
 from napari_fewshot.ui.layer_geometry import geometry_like
 from napari_fewshot.ui.state import Overlay, OverlayPicture
@@ -15,6 +16,12 @@ from napari_fewshot.ui.state import Overlay, OverlayPicture
 _MOST_DOUBT = 0.6
 """With two classes nothing is less certain than 0.5; with many hardly anything is less certain than this."""
 _CLEAR = (0.0, 0.0, 0.0, 0.0)
+
+
+def _with_alpha(colour: str) -> tuple[float, float, float, float]:
+    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return red, green, blue, 0.75
+
 
 _COLOURS: Final = {
     Overlay.UNCERTAINTY: Colormap(
@@ -26,11 +33,22 @@ _COLOURS: Final = {
         controls=[0, 0.25, 0.5, 0.75, 1],
         name="fewshot change",
     ),
+    Overlay.PROVENANCE: Colormap(
+        [_CLEAR, *(_with_alpha(COLOURS[origin]) for origin in Origin if origin is not Origin.NONE)],
+        interpolation="zero",
+        controls=[n / len(Origin) for n in range(len(Origin) + 1)],
+        name="fewshot provenance",
+    ),
     Overlay.PROBABILITY: Colormap(
         [(0.0, 0.0, 0.1, 0.7), (0.1, 0.5, 0.6, 0.7), (1.0, 0.95, 0.6, 0.7)], name="fewshot probability"
     ),
 }
-_LIMITS: Final = {Overlay.UNCERTAINTY: (0.0, _MOST_DOUBT), Overlay.CHANGE: (0, 4), Overlay.PROBABILITY: (0.0, 1.0)}
+_LIMITS: Final = {
+    Overlay.UNCERTAINTY: (0.0, _MOST_DOUBT),
+    Overlay.CHANGE: (0, 4),
+    Overlay.PROBABILITY: (0.0, 1.0),
+    Overlay.PROVENANCE: (0, len(Origin)),
+}
 
 
 def overlay_layer(

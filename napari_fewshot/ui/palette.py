@@ -103,6 +103,11 @@ class Palette:
         else:
             self.take_brush()
 
+    def next(self) -> int:
+        """Return the class after that of the brush, background after the last one."""
+        order = [*(c.id for c in self._session.classes), PAINTED_BACKGROUND]
+        return order[(order.index(self.brush) + 1) % len(order)]
+
     def take_brush(self) -> None:
         """Take the brush: on the proposal where one is open, on the labels otherwise."""
         key = self._sync.shown()

@@ -8,9 +8,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFrame,
-    QGridLayout,
-    QGroupBox,
-    QHBoxLayout,
     QLabel,
     QProgressBar,
     QPushButton,
@@ -18,7 +15,6 @@ from qtpy.QtWidgets import (
     QSizePolicy,
     QSpinBox,
     QStyle,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -28,14 +24,17 @@ from napari_fewshot.imaging.cleanup import CleanUp
 from napari_fewshot.models.registry import TIMM_PREFIX
 from napari_fewshot.propagation import PropagationSettings
 from napari_fewshot.segmenter import SegmenterSettings
-from napari_fewshot.ui.actions import HINTS, KEYS, TITLES, Action
+from napari_fewshot.ui.actions import HINTS, TITLES, Action
+from napari_fewshot.ui.banner import Banner, SteadyLabel, show_text, wrapping_label
 from napari_fewshot.ui.class_table import ClassTable
 from napari_fewshot.ui.contains_menu import ContainsButton
 from napari_fewshot.ui.image_list import ChannelChoices, ImageList, ImagesButton
-from napari_fewshot.ui.memory_box import MemoryBox, wrapping_label
+from napari_fewshot.ui.keymap import on_button
+from napari_fewshot.ui.memory_box import MemoryBox
 from napari_fewshot.ui.model_box import ModelBox
 from napari_fewshot.ui.preferences import Preferences
 from napari_fewshot.ui.review_table import ReviewPanel
+from napari_fewshot.ui.section import row, section
 from napari_fewshot.ui.session_box import SessionBox
 from napari_fewshot.ui.settings_form import Option, SettingsForm
 from napari_fewshot.ui.state import DockState, Overlay, Progress
@@ -47,6 +46,7 @@ _OVERLAYS = {
     Action.UNCERTAINTY: Overlay.UNCERTAINTY,
     Action.CHANGE: Overlay.CHANGE,
     Action.PROBABILITY: Overlay.PROBABILITY,
+    Action.PROVENANCE: Overlay.PROVENANCE,
 }
 _TITLES = {"skip_taught": "Leave out slices taught in full"}
 _UNPAINTED = (
@@ -78,9 +78,7 @@ class FewShotPanel(QWidget):
     rows_selected = Signal(object)
     pictures_wanted = Signal(object)
     order_chosen = Signal(object)
-    class_added = Signal()
     class_edited = Signal(object)
-    class_removed = Signal(int)
     brush_selected = Signal(int)
     contains_said = Signal(int, bool)
     """A class, and whether the slice on screen contains it."""
@@ -94,7 +92,6 @@ class FewShotPanel(QWidget):
     propagation_chosen = Signal(object)
     """Fields of `PropagationSettings` that change."""
     limits_chosen = Signal(float, float)
-    clear_clicked = Signal()
     prepare_chosen = Signal(bool)
     error_dismissed = Signal()
     notices_dismissed = Signal()
@@ -109,12 +106,16 @@ class FewShotPanel(QWidget):
         super().__init__(parent)
         self._shown: DockState | None = None
         self._licences = {option.value: option.notice for option in options.get("backbone", ())}
-        self.memory = MemoryBox(preferences)
-        self.session = SessionBox(preferences)
-        self.buttons = {action: self._button(action) for action in Action}
-        self.classes = ClassTable(background_colour)
+        self._titles: dict[Action, str] = {}
         self.images = ImageList()
-        self.images_button = ImagesButton(self.images)
+        self.images_button, self.contains = ImagesButton(self.images), ContainsButton()
+        made = {Action.IMAGES: self.images_button, Action.CONTAINS: self.contains}
+        self.buttons = {action: self._button(action, made.get(action)) for action in Action}
+        self.memory = MemoryBox(preferences, self.buttons[Action.CLEAR_KEPT])
+        self.session = SessionBox(preferences)
+        self._everything = preferences.advanced
+        self._only_advanced: list[QWidget] = []
+        self.classes = ClassTable(background_colour)
         self.review = ReviewPanel()
         self.channels = ChannelChoices()
         self.segmenter = SettingsForm(SegmenterSettings(), options)
@@ -128,17 +129,17 @@ class FewShotPanel(QWidget):
         column = QVBoxLayout(content)
         column.setContentsMargins(0, 0, 4, 0)
         column.setSpacing(6)
-        for section in (
+        for part in (
             self._images_section(),
             self._classes_section(),
             self._teach_section(),
             self._propose_section(),
             self._review_section(),
             self.buttons[Action.EXPORT],
-            _section("Session", self.session),
+            section("Session", self.buttons[Action.OPEN_SESSION], self.session),
             self._advanced_section(),
         ):
-            column.addWidget(section)
+            column.addWidget(part)
         column.addStretch()
         self._scroll = QScrollArea()
         self._scroll.setWidgetResizable(True)
@@ -153,6 +154,8 @@ class FewShotPanel(QWidget):
         layout.addWidget(self._error_line())
         layout.addWidget(self._notices_line())
         layout.addWidget(self._scroll, 1)
+        layout.addWidget(row(self.buttons[Action.VIEW], self.buttons[Action.KEYS]))
+        self.show_everything(preferences.advanced)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._connect()
 
@@ -170,6 +173,24 @@ class FewShotPanel(QWidget):
         """Bring a widget of the dock on screen."""
         self._scroll.ensureWidgetVisible(widget, 0, widget.height())
 
+    @property
+    def shows_everything(self) -> bool:
+        """Whether the advanced view is shown."""
+        return self._everything
+
+    def show_everything(self, everything: bool) -> None:
+        """Show the advanced view, or the simple one: only what is needed every day."""
+        self._everything = everything
+        self.buttons[Action.VIEW].setChecked(everything)
+        for widget in self._only_advanced:
+            widget.setVisible(everything)
+        self.updateGeometry()
+
+    def show_keys(self) -> None:
+        """Write the keys on the buttons as they are now."""
+        for action, button in self.buttons.items():
+            button.setText(on_button(action, self._titles.get(action)))
+
     # ------------------------------------------------------------------ drawing
     def show_state(self, state: DockState) -> None:
         """Draw this state; what did not change is left alone."""
@@ -182,23 +203,24 @@ class FewShotPanel(QWidget):
         self.notices.show_text("\n".join(f"{bullet}{notice}" for notice in state.notices))
         self.images.show_images(state.images)
         self.images_button.show_images(state.images)
+        self._titles[Action.IMAGES] = self.images_button.title
         self.review.show_table(state.review, state.classes)
         self.channels.show_images(state.images)
         self.classes.show_classes(state.classes, state.brush)
-        self.contains.show_classes(state.classes, state.contained, state.can_tag)
-        _show(self.tag_note, state.tag_note)
+        self.contains.show_classes(state.classes, state.contained)
+        show_text(self.tag_note, state.tag_note)
         self.slice_line.setText(state.slice_line)
         self.slice_line.setVisible(bool(state.slice_line))
         for action, button in self.buttons.items():
             button.setEnabled(action in state.enabled)
         for action, overlay in _OVERLAYS.items():
             self.buttons[action].setChecked(state.overlay is overlay)
-        _show(self.overlay_note, state.overlay_note)
+        show_text(self.overlay_note, state.overlay_note)
         self._title(Action.PAINT, "Correct" if state.correcting else TITLES[Action.PAINT])
         self._title(Action.ACCEPT_ABOVE, f"Accept {state.above} above")
         self._show_progress(state.progress)
-        _show(self.estimate, state.estimate)
-        _show(self.warning, state.warning)
+        show_text(self.estimate, state.estimate)
+        show_text(self.warning, state.warning)
         self.memory.show_kept(state.kept, state.not_preparing)
         self.model.show_model(state.model)
 
@@ -215,62 +237,64 @@ class FewShotPanel(QWidget):
         return frozenset() if self._shown is None else self._shown.enabled
 
     def _title(self, action: Action, title: str) -> None:
-        self.buttons[action].setText(f"{title}  [{KEYS[action]}]")
+        self._titles[action] = title
+        self.buttons[action].setText(on_button(action, title))
 
     # ------------------------------------------------------------------ building
-    def _button(self, action: Action) -> QPushButton:
-        button = QPushButton(f"{TITLES[action]}  [{KEYS[action]}]")
+    def _button(self, action: Action, made: QPushButton | None = None) -> QPushButton:
+        """Return the button of an action; one with a menu was made elsewhere, and opens it by itself."""
+        button = made or QPushButton()
+        button.setText(on_button(action))
         button.setToolTip(HINTS[action])
         button.setEnabled(False)
         button.setObjectName(action.value)
-        button.setCheckable(action in _OVERLAYS)
-        button.clicked.connect(self._on_button)
+        button.setCheckable(action in _OVERLAYS or action is Action.VIEW)
+        if made is None:
+            button.clicked.connect(self._on_button)
         return button
 
     def _next_step_line(self) -> QWidget:
-        self.next_step = _SteadyLabel(lines=4)
+        self.next_step = SteadyLabel(lines=4)
         self.next_step.setStyleSheet("QLabel { font-weight: bold; padding: 2px; }")
         return self.next_step
 
     def _error_line(self) -> QWidget:
-        self.error = _Banner("fewshot_error", "#a4161a", "white")
+        self.error = Banner("fewshot_error", "#a4161a", "white")
         self.error_text, self.error_close = self.error.text, self.error.close_button
         return self.error
 
     def _notices_line(self) -> QWidget:
-        self.notices = _Banner("fewshot_notices", "#f2c14e", "black")
+        self.notices = Banner("fewshot_notices", "#f2c14e", "black")
         return self.notices
 
     def _images_section(self) -> QWidget:
-        many = _row(self.buttons[Action.ACCEPT_SELECTED], self.buttons[Action.REJECT_SELECTED])
-        return _section("Images to label", _row(self.images_button, self.review.order), self.review, many)
+        many = row(self.buttons[Action.ACCEPT_SELECTED], self.buttons[Action.REJECT_SELECTED])
+        self._only_advanced += [self.review.order, many]
+        return section("Images to label", row(self.images_button, self.review.order), self.review, many)
 
     def _classes_section(self) -> QWidget:
-        return _section("Classes", self.classes)
+        change = row(self.buttons[Action.ADD_CLASS], self.buttons[Action.REMOVE_CLASS])
+        return section("Classes", self.classes, change, self.buttons[Action.NEXT_CLASS])
 
     def _teach_section(self) -> QWidget:
         self.unpainted = QComboBox()
-        for row, (value, title, hint) in enumerate(_UNPAINTED):
+        for number, (value, title, hint) in enumerate(_UNPAINTED):
             self.unpainted.addItem(title, value)
-            self.unpainted.setItemData(row, hint, Qt.ItemDataRole.ToolTipRole)
+            self.unpainted.setItemData(number, hint, Qt.ItemDataRole.ToolTipRole)
         self.unpainted.setToolTip("\n".join(f"{title}: {hint}" for _, title, hint in _UNPAINTED))
-        meaning = QHBoxLayout()
-        meaning.addWidget(QLabel("What you left unpainted is"))
-        meaning.addWidget(self.unpainted, 1)
-        self.contains = ContainsButton()
+        meaning = row(QLabel("What you left unpainted is"), self.unpainted, stretch=(0, 1))
         self.tag_note = wrapping_label()
         self.tag_note.hide()
-        by_pixels = _row(self.buttons[Action.PAINT], self.buttons[Action.BOX])
-        as_a_whole = _row(self.buttons[Action.NOTHING_HERE], self.contains)
-        return _section("Teach", by_pixels, self.buttons[Action.TEACH], meaning, as_a_whole, self.tag_note)
+        self._only_advanced += [meaning, self.contains]
+        by_pixels = row(self.buttons[Action.PAINT], self.buttons[Action.BOX])
+        as_a_whole = row(self.buttons[Action.NOTHING_HERE], self.contains)
+        return section("Teach", by_pixels, self.buttons[Action.TEACH], meaning, as_a_whole, self.tag_note)
 
     def _propose_section(self) -> QWidget:
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self.progress_text = wrapping_label()
-        how_far = QHBoxLayout()
-        how_far.addWidget(self.progress_text, 1)
-        how_far.addWidget(self.buttons[Action.CANCEL])
+        how_far = row(self.progress_text, self.buttons[Action.CANCEL], stretch=(1, 0))
         self.estimate, self.warning = wrapping_label(), wrapping_label()
         self.estimate.setToolTip(
             "About: as fast as the last run. Roughly: a guess, until such a run has been measured. "
@@ -279,7 +303,7 @@ class FewShotPanel(QWidget):
         self.warning.setStyleSheet("QLabel { border-left: 4px solid #f2c14e; padding-left: 6px; }")
         self.estimate.hide()
         self.warning.hide()
-        return _section(
+        return section(
             "Propose",
             self.buttons[Action.PROPOSE],
             self.estimate,
@@ -301,24 +325,26 @@ class FewShotPanel(QWidget):
         self.refresh.setToolTip("Whatever you accept or teach makes all open proposals better; they are made anew.")
         self.overlay_note = wrapping_label()
         self.overlay_note.hide()
-        above = QHBoxLayout()
-        above.addWidget(self.buttons[Action.ACCEPT_ABOVE], 1)
-        above.addWidget(self.accept_score)
-        return _section(
+        above = row(self.buttons[Action.ACCEPT_ABOVE], self.accept_score, stretch=(1, 0))
+        more = row(self.buttons[Action.PROBABILITY])
+        self._only_advanced += [above, more, self.buttons[Action.CHANGE], self.refresh]
+        return section(
             "Review",
             self.slice_line,
-            _row(self.buttons[Action.ACCEPT], self.buttons[Action.REJECT]),
-            _row(self.buttons[Action.NEXT], self.buttons[Action.BACK]),
-            _row(self.buttons[Action.UNCERTAINTY], self.buttons[Action.CHANGE]),
-            self.buttons[Action.PROBABILITY],
+            row(self.buttons[Action.ACCEPT], self.buttons[Action.REJECT]),
+            row(self.buttons[Action.NEXT], self.buttons[Action.BACK]),
+            row(self.buttons[Action.UNDO], self.buttons[Action.REDO]),
+            row(self.buttons[Action.UNCERTAINTY], self.buttons[Action.PROVENANCE]),
+            row(self.buttons[Action.CHANGE]),
+            more,
             self.overlay_note,
             above,
-            _row(self.refresh),
-            self.buttons[Action.UNDO],
+            self.refresh,
         )
 
     def _advanced_section(self) -> QWidget:
-        self.advanced = QCollapsible("Advanced", expandedIcon="▼", collapsedIcon="▶")
+        self.advanced = QCollapsible("Method, device and memory", expandedIcon="▼", collapsedIcon="▶")
+        self._only_advanced += [self.advanced, self.session.autosave, self.session.beside]
         self.advanced.addWidget(self.channels)
         self.licence = wrapping_label()
         self.licence.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -333,7 +359,7 @@ class FewShotPanel(QWidget):
 
     def _show_licence(self) -> None:
         """Tell the terms of the chosen backbone's weights before they are used, or even downloaded."""
-        _show(self.licence, self._licences.get(self.segmenter["backbone"].value, ""))
+        show_text(self.licence, self._licences.get(self.segmenter["backbone"].value, ""))
 
     def _connect(self) -> None:
         self.images.image_chosen.connect(self.image_chosen)
@@ -342,8 +368,6 @@ class FewShotPanel(QWidget):
         self.review.rows_selected.connect(self.rows_selected)
         self.review.pictures_wanted.connect(self.pictures_wanted)
         self.review.order_chosen.connect(self.order_chosen)
-        self.classes.add_clicked.connect(self.class_added)
-        self.classes.remove_clicked.connect(self.class_removed)
         self.classes.class_edited.connect(self.class_edited)
         self.classes.brush_selected.connect(self.brush_selected)
         self.contains.contains_said.connect(self.contains_said)
@@ -353,7 +377,6 @@ class FewShotPanel(QWidget):
         self.error_close.clicked.connect(self.error_dismissed)
         self.notices.close_button.clicked.connect(self.notices_dismissed)
         self.memory.limits_chosen.connect(self.limits_chosen)
-        self.memory.clear_clicked.connect(self.clear_clicked)
         self.memory.prepare_chosen.connect(self.prepare_chosen)
         self.segmenter.changed.connect(self._on_segmenter)
         self.model.named.connect(self.model_named)
@@ -364,8 +387,8 @@ class FewShotPanel(QWidget):
         if button is not None:
             self.action_requested.emit(button.objectName())
 
-    def _on_unpainted(self, row: int) -> None:
-        self.unpainted_chosen.emit(self.unpainted.itemData(row))
+    def _on_unpainted(self, number: int) -> None:
+        self.unpainted_chosen.emit(self.unpainted.itemData(number))
 
     def _on_accept_score(self, percent: int) -> None:
         self.accept_score_chosen.emit(percent / 100)
@@ -384,68 +407,3 @@ class FewShotPanel(QWidget):
 
     def _on_propagation(self) -> None:
         self.propagation_chosen.emit(self.propagation.values())
-
-
-class _Banner(QFrame):
-    """A message on a coloured ground that stays until somebody has read it."""
-
-    def __init__(self, name: str, ground: str, ink: str) -> None:
-        super().__init__()
-        self.setObjectName(name)
-        self.setStyleSheet(f"#{name} {{ background: {ground}; border-radius: 4px; }} QLabel {{ color: {ink}; }}")
-        self.text = wrapping_label()
-        self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.close_button = QToolButton()
-        self.close_button.setText("✕")
-        self.close_button.setToolTip("I have read it")
-        self.close_button.setStyleSheet(f"QToolButton {{ color: {ink}; background: transparent; border: none; }}")
-        row = QHBoxLayout(self)
-        row.setContentsMargins(6, 4, 4, 4)
-        row.addWidget(self.text, 1)
-        row.addWidget(self.close_button, 0, Qt.AlignmentFlag.AlignTop)
-        self.hide()
-
-    def show_text(self, text: str) -> None:
-        """Show a message; "" is none."""
-        _show(self.text, text)
-        self.setVisible(bool(text))
-
-
-class _SteadyLabel(QLabel):
-    """Text of several lines that keeps its height when it gets shorter, so that nothing below it jumps."""
-
-    def __init__(self, lines: int) -> None:
-        super().__init__()
-        self._lines = lines
-        self.setWordWrap(True)
-        self.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
-
-    def heightForWidth(self, width: int) -> int:  # noqa: N802
-        """As high as its text, and at least as high as its lines."""
-        return max(super().heightForWidth(width), self._lines * self.fontMetrics().lineSpacing() + 4)
-
-
-def _show(label: QLabel, text: str) -> None:
-    label.setText(text)
-    label.setVisible(bool(text))
-
-
-def _section(title: str, *rows: QWidget | QHBoxLayout | QGridLayout) -> QGroupBox:
-    box = QGroupBox(title)
-    column = QVBoxLayout(box)
-    column.setContentsMargins(6, 6, 6, 6)
-    column.setSpacing(4)
-    for row in rows:
-        if isinstance(row, QWidget):
-            column.addWidget(row)
-        else:
-            column.addLayout(row)
-    return box
-
-
-def _row(*widgets: QWidget) -> QHBoxLayout:
-    row = QHBoxLayout()
-    row.setSpacing(4)
-    for widget in widgets:
-        row.addWidget(widget, 1)
-    return row

@@ -2,9 +2,10 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import platformdirs
 
@@ -29,11 +30,15 @@ class Preferences:
         Whether sessions are saved by themselves.
     beside
         Whether they are saved beside the images instead of in the folder for data of the user.
+    advanced
+        Whether the dock shows everything that there is, not only what is needed every day.
+    keys
+        Keys by the value of their `Action`, as far as they are others than those that actions come with.
 
     Raises
     ------
     ValueError
-        If a limit is negative or not a number.
+        If a limit is negative or not a number, or keys are not text.
     """
 
     memory_gib: float = CacheSettings.memory_gib
@@ -41,9 +46,13 @@ class Preferences:
     prepare: bool = True
     autosave: bool = True
     beside: bool = False
+    advanced: bool = False
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         CacheSettings(self.memory_gib, self.disk_gib)  # checks them
+        if not isinstance(self.keys, dict) or not all(isinstance(key, str) for key in self.keys.values()):
+            raise ValueError(f"keys are {self.keys!r}")
 
     @property
     def cache(self) -> CacheSettings:
@@ -59,10 +68,15 @@ def preferences_file() -> Path:
 
 
 def read_preferences() -> Preferences:
-    """Return what was chosen; the defaults where nothing was, or where the file makes no sense."""
+    """Return what was chosen; the defaults where nothing was, or where the file makes no sense.
+
+    What a newer version wrote beside it is passed over.
+    """
+    known = {each.name for each in fields(Preferences)}
     try:
-        return Preferences(**json.loads(preferences_file().read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        written = json.loads(preferences_file().read_text("utf-8"))
+        return Preferences(**{name: value for name, value in written.items() if name in known})
+    except (OSError, ValueError, TypeError, AttributeError):
         return Preferences()
 
 
@@ -76,3 +90,21 @@ def write_preferences(preferences: Preferences) -> None:
     """
     with replacing(preferences_file(), overwrite=True) as file:
         file.write(json.dumps(asdict(preferences), indent=2).encode())
+
+
+def change_preferences(**changes: Any) -> Preferences:
+    """Keep these of the preferences, and return all; what another window chose meanwhile stays.
+
+    Parameters
+    ----------
+    changes
+        Attributes of `Preferences`.
+
+    Raises
+    ------
+    ExportError
+        If the file cannot be written.
+    """
+    preferences = replace(read_preferences(), **changes)
+    write_preferences(preferences)
+    return preferences

@@ -1,13 +1,13 @@
-"""The part of the dock about the session on the disk: whether and where it is saved, and opening another."""
+"""The part of the dock about the session on the disk: whether and where it is saved."""
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_fewshot.ui.preferences import Preferences
 
 
 class SessionBox(QWidget):
-    """A button to open a session, what becomes of this one, and two choices.
+    """What becomes of the session, and two choices about it.
 
     Parameters
     ----------
@@ -15,16 +15,11 @@ class SessionBox(QWidget):
         To begin with.
     """
 
-    open_clicked = Signal()
     saving_chosen = Signal(bool, bool)
     """Whether to save by itself, and whether beside the images."""
 
     def __init__(self, preferences: Preferences, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.open_button = QPushButton("Open session ...")
-        self.open_button.setToolTip(
-            "Go on with what was saved: its images, labels, examples, proposals and decisions come back."
-        )
         self.autosave = QCheckBox("Save by itself")
         self.autosave.setChecked(preferences.autosave)
         self.autosave.setToolTip("Whatever you do is on the disk a few seconds later, also if the computer crashes.")
@@ -38,9 +33,8 @@ class SessionBox(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
-        for widget in (self.open_button, self.autosave, self.beside, self.line):
+        for widget in (self.autosave, self.beside, self.line):
             column.addWidget(widget)
-        self.open_button.clicked.connect(self.open_clicked)
         self.autosave.toggled.connect(self._on_choice)
         self.beside.toggled.connect(self._on_choice)
 

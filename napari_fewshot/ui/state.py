@@ -135,6 +135,7 @@ class Overlay(StrEnum):
     UNCERTAINTY = "uncertainty"
     CHANGE = "change"
     PROBABILITY = "probability"
+    PROVENANCE = "provenance"
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +149,7 @@ class OverlayPicture:
     title
         The same in words.
     values
-        (H, W) float32 in [0, 1]; of a change uint8, see `doubt.change`.
+        (H, W) float32 in [0, 1]; of a change uint8, see `doubt.change`; of provenance uint8, values of `Origin`.
     """
 
     overlay: Overlay
@@ -206,8 +207,6 @@ class DockState:
     classes: tuple[LabelClass, ...] = ()
     brush: int = 1
     slice_line: str = ""
-    can_tag: bool = False
-    """Whether it can be said what the slice on screen contains."""
     contained: frozenset[int] = field(default_factory=frozenset)
     """Ids of classes that the slice on screen is said to contain."""
     tag_note: str = ""

@@ -65,7 +65,6 @@ class StateBuilder:
             classes=support.classes,
             brush=self._palette.brush,
             slice_line=_slice_line(now, "" if waiting is None else waiting.note),
-            can_tag=key is not None and key not in support.keys and bool(support.classes),
             contained=frozenset(() if tag is None else tag.class_ids),
             tag_note=self._teaching.tag_note,
             overlay=self._doubt.overlay,
@@ -107,6 +106,7 @@ class StateBuilder:
             state=FrameState.UNTOUCHED if key is None else session.state(key),
             score=None if waiting is None else waiting.score,
             painted=painted,
+            taught=key in support.keys,
             shots=len(support),
             has_class=bool(support.class_ids),
             has_background=not support.shots or support.has_background,
@@ -138,14 +138,22 @@ class StateBuilder:
             Action.UNCERTAINTY: is_open or self._doubt.overlay is Overlay.UNCERTAINTY,
             Action.CHANGE: is_open or self._doubt.overlay is Overlay.CHANGE,
             Action.PROBABILITY: is_open or self._doubt.overlay is Overlay.PROBABILITY,
+            Action.PROVENANCE: bool(now.shown),
             Action.UNDO: self._session.can_undo,
+            Action.REDO: self._session.can_redo,
             Action.EXPORT: bool(self._layers.label_layers()) and not self._exporting.stage,
+            Action.NEXT_CLASS: bool(now.shown),
+            Action.REMOVE_CLASS: bool(self._palette.class_id),
+            Action.CONTAINS: bool(now.shown and support.classes) and not now.taught,
         }
-        return frozenset(action for action, is_possible in rules.items() if is_possible)
+        return _ALWAYS | {action for action, is_possible in rules.items() if is_possible}
 
     def _progress(self) -> Progress | None:
         writing = self._exporting.stage
         return self._proposing.progress() or (Progress(0, 0, writing) if writing else None)
+
+
+_ALWAYS = frozenset({Action.ADD_CLASS, Action.IMAGES, Action.CLEAR_KEPT, Action.OPEN_SESSION, Action.VIEW, Action.KEYS})
 
 
 def _slice_line(now: Situation, note: str) -> str:

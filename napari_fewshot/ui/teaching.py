@@ -12,7 +12,8 @@ from napari_fewshot.frames import FrameKey
 from napari_fewshot.models.registry import list_segmenters
 from napari_fewshot.session import Session
 from napari_fewshot.support import BACKGROUND, UNLABELLED, Shot, Tag
-from napari_fewshot.ui.actions import Action, with_key
+from napari_fewshot.ui.actions import Action
+from napari_fewshot.ui.keymap import with_key
 from napari_fewshot.ui.layer_sync import LabelMap, LayerSync
 from napari_fewshot.ui.palette import Palette
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, Layers

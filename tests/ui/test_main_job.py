@@ -20,7 +20,7 @@ from skimage.segmentation import watershed
 
 from napari_fewshot.session import FrameState, Session
 from napari_fewshot.support import LabelClass
-from napari_fewshot.ui.actions import KEYS, Action
+from napari_fewshot.ui.actions import DEFAULT_KEYS, Action
 from napari_fewshot.ui.dock import FewShotDock
 from napari_fewshot.ui.ports import ExportRequest
 from tests.fakes import BrightnessSegmenter
@@ -152,7 +152,7 @@ def test_accepting_everything_slice_by_slice_by_keyboard(opened: Callable[..., A
     canvas = viewer.window._qt_viewer.canvas.native
 
     def key(action: Action) -> None:
-        letter = KEYS[action].removeprefix("Shift+")
+        letter = DEFAULT_KEYS[action].removeprefix("Shift+")
         qtbot.keyClick(canvas, getattr(Qt.Key, f"Key_{letter}"), Qt.KeyboardModifier.ShiftModifier)
         wait_for_threads(dock)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from napari_fewshot.session import FrameState
-from napari_fewshot.ui.actions import KEYS
+from napari_fewshot.ui.actions import DEFAULT_KEYS
 from napari_fewshot.ui.next_step import Situation, next_step
 
 READY = Situation(images=1, chosen=1, shown="coins [3]", classes=("coin",))
@@ -45,4 +45,4 @@ def test_every_situation_has_its_sentence(now: Situation, sentence: str) -> None
 
 
 def test_every_key_is_another() -> None:
-    assert len(set(KEYS.values())) == len(KEYS)
+    assert len(set(DEFAULT_KEYS.values())) == len(DEFAULT_KEYS)

@@ -16,7 +16,10 @@ from napari_fewshot.models import list_backbones, list_segmenters
 from napari_fewshot.propagation import PropagationSettings
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.support import LabelClass
-from napari_fewshot.ui.actions import KEYS, Action
+from napari_fewshot.ui.actions import DEFAULT_KEYS, Action
+from napari_fewshot.ui.keymap import KEYMAP
+from napari_fewshot.ui.keys_dialog import KeysDialog
+from napari_fewshot.ui.napari_keys import keys_of_napari, portable
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND
 from napari_fewshot.ui.state import Progress
 from tests.fakes import BrightnessSegmenter
@@ -42,22 +45,77 @@ def test_the_dock_opens_within_a_second_and_without_torch() -> None:
 
 
 def test_no_key_is_one_of_naparis_own(opened: Callable[..., Any]) -> None:
-    from napari._app_model import get_app_model
     from napari.utils.shortcuts import default_shortcuts
 
-    opened()
-    taken = {QKeySequence(str(key)) for keys in default_shortcuts.values() for key in keys}
-    taken |= {QKeySequence(str(binding.keybinding)) for binding in get_app_model().keybindings}
-    assert len(taken) > 60
-    ours = {action: QKeySequence(key) for action, key in KEYS.items()}
-    assert all(not key.isEmpty() for key in ours.values())
-    assert {action for action, key in ours.items() if key in taken} == set()
+    viewer, _ = opened()
+    taken = keys_of_napari(viewer.window._qt_window)
+    known = {portable(key) for keys in default_shortcuts.values() for key in keys}
+    assert len(known) >= 60 and known <= set(taken) and {"Shift+P", "Ctrl+0"} <= set(taken)
+    assert {action: taken[key] for action, key in DEFAULT_KEYS.items() if key in taken} == {}
+    assert all(portable(key) == key for key in DEFAULT_KEYS.values()), "as Qt writes them"
+
+
+def type_key(dialog: KeysDialog, action: Action, key: str) -> None:
+    dialog.edits[action].setKeySequence(QKeySequence(key))
+    dialog.edits[action].editingFinished.emit()
+
+
+def test_keys_are_changed_in_a_window_and_what_clashes_is_refused(opened: Callable[..., Any]) -> None:
+    viewer, dock = opened(show=True)
+    QApplication.processEvents()
+    dialog = KeysDialog(KEYMAP, viewer.window._qt_window)
+    assert set(dialog.edits) == set(Action)
+    type_key(dialog, Action.TEACH, "F10")
+    assert dock.panel.buttons[Action.TEACH].text() == "Teach this slice  [F10]"
+    assert "F10" in {shortcut.key().toString() for shortcut in dock._parts.shortcuts}
+    for key, whose in (("Shift+Y", "'Accept'"), ("Shift+P", "napari"), ("Ctrl+0", "napari"), ("F9, F10", "several")):
+        type_key(dialog, Action.TEACH, key)
+        assert dialog.message.text().startswith("Not changed: ") and whose in dialog.message.text()
+        assert KEYMAP[Action.TEACH] == dialog.edits[Action.TEACH].keySequence().toString() == "F10"
+    type_key(dialog, Action.ACCEPT, "Backspace")
+    assert dock.panel.buttons[Action.ACCEPT].text() == "Accept"
+    dialog.defaults.click()
+    assert not KEYMAP.chosen and dock.panel.buttons[Action.TEACH].text().endswith("[Shift+T]")
+    dialog.deleteLater()
+
+
+def test_chosen_keys_and_the_view_are_remembered(opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, dock = opened()
+    monkeypatch.setattr(KeysDialog, "exec", lambda dialog: type_key(dialog, Action.TEACH, "F10"))
+    assert not dock.panel.shows_everything
+    dock.panel.buttons[Action.KEYS].click()
+    dock.panel.buttons[Action.VIEW].click()
+    assert dock.panel.shows_everything
+    KEYMAP.reset()  # another program begins
+    _, other = opened()
+    assert other.panel.shows_everything and other.panel.buttons[Action.VIEW].isChecked()
+    assert other.panel.buttons[Action.TEACH].text() == "Teach this slice  [F10]"
+    KEYMAP.reset()
+
+
+def test_the_simple_view_has_what_is_needed_every_day_and_the_advanced_one_everything(
+    opened: Callable[..., Any],
+) -> None:
+    _, dock = opened(show=True)
+    panel = dock.panel
+    daily = {
+        Action.PAINT, Action.TEACH, Action.NOTHING_HERE, Action.PROPOSE, Action.ACCEPT, Action.REJECT, Action.NEXT,
+        Action.UNDO, Action.REDO, Action.EXPORT, Action.OPEN_SESSION, Action.VIEW,
+    }  # fmt: skip
+    simple = {action for action, button in panel.buttons.items() if button.isVisibleTo(panel)}
+    assert daily <= simple and not panel.advanced.isVisibleTo(panel)
+    panel.buttons[Action.VIEW].click()
+    everything = {action for action, button in panel.buttons.items() if button.isVisibleTo(panel)}
+    assert everything == set(Action) - {Action.CANCEL}, "which is seen in a run"
+    assert simple < everything and panel.advanced.isVisibleTo(panel)
+    panel.buttons[Action.VIEW].click()
+    assert {action for action, button in panel.buttons.items() if button.isVisibleTo(panel)} == simple
 
 
 def test_every_button_has_its_key_printed_on_it_and_a_hint(opened: Callable[..., Any]) -> None:
     _, dock = opened()
     for action, button in dock.panel.buttons.items():
-        assert button.text().endswith(f"[{KEYS[action]}]") and len(button.toolTip()) > 15
+        assert button.text().endswith(f"[{DEFAULT_KEYS[action]}]") and len(button.toolTip()) > 15
 
 
 def test_keys_are_bound_once_and_gone_with_the_dock(opened: Callable[..., Any]) -> None:
@@ -66,14 +124,17 @@ def test_keys_are_bound_once_and_gone_with_the_dock(opened: Callable[..., Any]) 
     dock.hide()
     dock.show()
     keys = [shortcut.key().toString() for shortcut in dock._parts.shortcuts]
-    assert sorted(keys) == sorted(KEYS.values())
+    assert sorted(keys) == sorted(DEFAULT_KEYS.values())
     viewer.window.remove_dock_widget(dock)
     assert not dock._parts.shortcuts
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("scale", [1.0, 1.5])
-def test_nothing_is_cut_off_on_a_small_screen(opened: Callable[..., Any], theme: str, scale: float) -> None:
+@pytest.mark.parametrize("everything", [False, True])
+def test_nothing_is_cut_off_on_a_small_screen(
+    opened: Callable[..., Any], theme: str, scale: float, everything: bool
+) -> None:
     application = QApplication.instance()
     before = application.font()
     font = QFont(before)
@@ -84,6 +145,7 @@ def test_nothing_is_cut_off_on_a_small_screen(opened: Callable[..., Any], theme:
         viewer.theme = theme
         viewer.window.resize(1366, 768)
         viewer.add_image(np.zeros((3, 40, 40)), name="an image with quite a long name, as microscopes make them")
+        dock.panel.show_everything(everything)
         dock.panel.advanced.expand(animate=False)
         for _ in range(5):
             QApplication.processEvents()
@@ -136,7 +198,7 @@ def test_classes_are_added_renamed_picked_and_removed_in_the_table(opened: Calla
     viewer.add_image(np.zeros((40, 40)), name="a")
     table = dock.panel.classes.table
     assert [table.item(row, 1).text() for row in range(table.rowCount())] == ["cell", "background"]
-    dock.panel.classes.add_button.click()
+    dock.panel.buttons[Action.ADD_CLASS].click()
     table.closePersistentEditor(table.item(1, 1))
     table.item(1, 1).setText("nucleus")
     assert dock.controller.session.classes[1].name == "nucleus"
@@ -146,7 +208,7 @@ def test_classes_are_added_renamed_picked_and_removed_in_the_table(opened: Calla
     table.cellClicked.emit(2, 1)
     assert labels.selected_label == PAINTED_BACKGROUND
     table.cellClicked.emit(1, 1)
-    dock.panel.classes.remove_button.click()
+    dock.panel.buttons[Action.REMOVE_CLASS].click()
     assert dock.controller.session.classes == (LabelClass(1, "cell"),)
     table.item(0, 1).setText("  ")
     assert table.item(0, 1).text() == "cell", "a class keeps its name when it gets none"

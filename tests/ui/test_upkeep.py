@@ -17,6 +17,7 @@ from napari_fewshot.models.cache_settings import CacheSettings
 from napari_fewshot.segmenter import Prepares, SegmenterSettings
 from napari_fewshot.session import Session
 from napari_fewshot.support import LabelClass
+from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.dock import FewShotDock
 from napari_fewshot.ui.feature_store import FeatureStore
 from napari_fewshot.ui.preferences import Preferences, preferences_file, read_preferences, write_preferences
@@ -153,7 +154,7 @@ def test_the_dock_keeps_its_features_and_says_how_much(own: Any, monkeypatch: py
     folder = CacheSettings().features_folder
     dock.controller.upkeep.features._cache.flush(10)
     for files in (3, 0):
-        box.clear_button.click()
+        dock.panel.buttons[Action.CLEAR_KEPT].click()
         wait_for_threads(dock)
         assert len(list(folder.glob("*.safetensors"))) == files
     assert "Nothing that you painted" in asked[0]
