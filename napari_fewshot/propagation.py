@@ -1,7 +1,7 @@
 """From a support set to proposals for any number of frames, lazily: the caller owns progress and cancelling."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated
 
@@ -13,6 +13,10 @@ from napari_fewshot.imaging.cleanup import CleanUp, above_thresholds, clean_up
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import Concept, FewShotSegmenter, TileProgress
 from napari_fewshot.support import UNLABELLED, Shot, SupportSet
+from napari_fewshot.volumes.concept import Surroundings
+from napari_fewshot.volumes.series import is_wanted
+from napari_fewshot.volumes.settings import VolumeSettings
+from napari_fewshot.volumes.tuning import learn_consistency
 
 RunProgress = Callable[[FrameKey | None, int, int], None]
 """A `TileProgress` that is told first which frame is at work, None while learning."""
@@ -23,6 +27,14 @@ class PropagationSettings(CleanUp):
     """How proposals are made from a concept, and tidied."""
 
     skip_taught: Annotated[bool, "Leave out frames on which every pixel was labelled by hand."] = True
+    volume: Annotated[VolumeSettings, "What proposals take from the slices around them."] = field(
+        default_factory=VolumeSettings
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.volume, Mapping):  # as a session or a recipe tells it
+            object.__setattr__(self, "volume", VolumeSettings(**self.volume))
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,7 @@ def propagate(
     *,
     on_failure: Callable[[FrameFailure], None] | None = None,
     progress: RunProgress | None = None,
+    surroundings: Surroundings | None = None,
 ) -> Iterator[Proposal]:
     """Learn from the support set once, then propose for one frame after the other.
 
@@ -51,13 +64,16 @@ def propagate(
     support
         What was taught.
     frames
-        Read one at a time, in the order given; an endless iterator is fine.
+        Read one at a time, in the order given; an endless iterator is fine unless slices share evidence
+        (``settings.volume.along``). Those that are out of the range of slices are left out then.
     settings
         Defaults to ``PropagationSettings()``.
     on_failure
         Called for a frame that cannot be used; the rest goes on. Without it the first such frame raises.
     progress
         Called before each tile, so that large images show how far they are; what it raises ends the propagation there.
+    surroundings
+        Where slices share evidence: those that are looked at beside ``frames``, and what is decided on them.
 
     Yields
     ------
@@ -74,6 +90,12 @@ def propagate(
     settings = settings or PropagationSettings()
     shots = {shot.key: shot for shot in support}
     concept = segmenter.learn(support, progress=_about(None, progress))
+    if settings.volume.are_used:
+        frames = [frame for frame in frames if is_wanted(frame, settings.volume)]
+        around = surroundings or Surroundings()
+        around = replace(around, frames=(*frames, *around.frames))
+        told = _about(None, progress)
+        concept = learn_consistency(segmenter, concept, around.frames, settings.volume, progress=told).around(around)
     for frame in frames:
         shot = shots.get(frame.key)
         if shot is not None and settings.skip_taught and not shot.is_partial:

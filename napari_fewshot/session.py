@@ -14,7 +14,7 @@ something newer has overtaken. The Python API, the command line and the dock all
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
@@ -40,7 +40,7 @@ from napari_fewshot.session_state import (
     differs,
     fits,
     merged_proposals,
-    painted_over,
+    taught,
     unpainted,
     with_names,
     with_pixels,
@@ -48,6 +48,8 @@ from napari_fewshot.session_state import (
 from napari_fewshot.session_state import FrameState as FrameState
 from napari_fewshot.session_state import OpenProposal as OpenProposal
 from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet, Tag
+from napari_fewshot.volumes.concept import Surroundings
+from napari_fewshot.volumes.series import is_wanted
 
 _UNDO_DEPTH = 100
 
@@ -63,6 +65,8 @@ class Run:
     segmenter: Callable[[], FewShotSegmenter]
     retried: frozenset[FrameKey] = frozenset()
     """Frames that had been rejected before, and get another try."""
+    surroundings: Surroundings = field(default_factory=Surroundings)
+    """What is looked at beside ``frames`` where slices share evidence."""
 
     def proposals(
         self,
@@ -71,8 +75,9 @@ class Run:
     ) -> Iterator[Proposal]:
         """Load the segmenter if need be, learn, and propose; see `propagate`."""
         return propagate(
-            self.segmenter(), self.support, self.frames, self.settings, on_failure=on_failure, progress=progress
-        )
+            self.segmenter(), self.support, self.frames, self.settings,
+            on_failure=on_failure, progress=progress, surroundings=self.surroundings,
+        )  # fmt: skip
 
 
 class Session:
@@ -329,23 +334,29 @@ class Session:
         SupportError
             If every pixel of the shot is unknown.
         """
-        if bool((shot.labels == UNLABELLED).all()):
-            raise SupportError(f"nothing is painted on '{shot.frame.name}'; paint something there first")
+        self.teach_many([shot])
+
+    def teach_many(self, shots: Iterable[Shot]) -> None:
+        """Learn from these shots from now on, in one step of undo: `shots_across` makes some of a cut through a stack.
+
+        Raises
+        ------
+        SupportError
+            If every pixel of one of them is unknown; nothing is taught then.
+        """
+        shots, state = tuple(shots), self._state
+        for shot in shots:
+            if bool((shot.labels == UNLABELLED).all()):
+                raise SupportError(f"nothing is painted on '{shot.frame.name}'; paint something there first")
+            state = taught(state, shot)
+        if not shots:
+            return
         self._remember()
-        self._frames.setdefault(shot.key, shot.frame)
-        proposals = dict(self._state.proposals)
-        waiting = proposals.pop(shot.key, None)
-        if waiting is not None and shot.is_partial and waiting.labels.shape == shot.labels.shape:
-            proposals[shot.key] = painted_over(waiting, shot)
-        self._decide(
-            support=self.support.with_shot(shot),
-            proposals=proposals,
-            accepted={k: v for k, v in self._state.accepted.items() if k != shot.key},
-            rejected=self._state.rejected - {shot.key},
-            origins=self._state.origins_when_taught(shot),
-            aside=self._state.aside - {shot.key},
-        )
-        self.frame_changed.emit(shot.key)
+        for shot in shots:
+            self._frames.setdefault(shot.key, shot.frame)
+        self._decide(**{each.name: getattr(state, each.name) for each in fields(state)})
+        for shot in shots:
+            self.frame_changed.emit(shot.key)
 
     def tag(self, tag: Tag) -> None:
         """Take note that a frame contains some classes; an earlier tag of it is replaced.
@@ -479,13 +490,15 @@ class Session:
         return Run(
             self._generation,
             self.learnt_from,
-            tuple(self._frames[key] for key in self.in_order_from(first) if key not in decided),
+            tuple(frame for frame in wanted if is_wanted(frame, self.propagation.volume)),
             self.propagation,
             self.segmenter,
             self._state.rejected,
         )
 
     def record(self, run: Run, proposal: Proposal) -> bool:
+        wanted = (self._frames[key] for key in self.in_order_from(first) if key not in decided)
+        known = {shot.key: shot.said for shot in self.support} | dict(self._state.accepted)
         """Take in a proposal of a run. Returns False, and forgets it, where it comes too late.
 
         It comes too late when a newer run has begun, when its frame was removed, or was decided meanwhile.
@@ -493,6 +506,7 @@ class Session:
         """
         key = proposal.key
         if run.generation != self._generation or key not in self._frames or key in self._state.accepted:
+            Surroundings(tuple(self._frames.values()), known),
             return False
         if key in self._state.rejected - run.retried:
             return False

@@ -151,6 +151,23 @@ class SessionState:
         return {**others, shot.key: provenance.of_shot_over(shot, before, origins)}
 
 
+def taught(state: SessionState, shot: Shot) -> SessionState:
+    """Learn from a shot: one before it on its frame is replaced, what was decided there no longer is."""
+    proposals = dict(state.proposals)
+    waiting = proposals.pop(shot.key, None)
+    if waiting is not None and shot.is_partial and waiting.labels.shape == shot.labels.shape:
+        proposals[shot.key] = painted_over(waiting, shot)
+    return replace(
+        state,
+        support=state.support.with_shot(shot),
+        proposals=proposals,
+        accepted={k: v for k, v in state.accepted.items() if k != shot.key},
+        rejected=state.rejected - {shot.key},
+        origins=state.origins_when_taught(shot),
+        aside=state.aside - {shot.key},
+    )
+
+
 def painted_over(waiting: OpenProposal, shot: Shot) -> OpenProposal:
     """Let what was painted on a frame stand over its open proposal and over earlier corrections of it."""
     said = shot.said

@@ -1,7 +1,7 @@
 """The Advanced form: made from the settings dataclasses, so that a new setting shows up by itself."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 from magicgui.widgets import Container, create_widget
@@ -34,7 +34,7 @@ class SettingsForm(Generic[SettingsT]):
     titles
         For the fields whose name would not do: what to write in front of them.
     leave_out
-        Fields that are chosen elsewhere.
+        Fields that are chosen elsewhere; settings in settings are always.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class SettingsForm(Generic[SettingsT]):
         self._container.margins = (0, 0, 0, 0)
         hints = get_type_hints(self._type, include_extras=True)
         for field in fields(defaults):  # type: ignore[arg-type]
-            if field.name in leave_out:
-                continue
             kind, meaning = get_args(hints[field.name])[:2]
+            if field.name in leave_out or is_dataclass(kind):
+                continue
             choices = (options or {}).get(field.name, ())
             title = (titles or {}).get(field.name, field.name.replace("_", " ").capitalize())
             value = getattr(defaults, field.name)

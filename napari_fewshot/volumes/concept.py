@@ -97,9 +97,9 @@ class VolumeConcept:
         self._series = series_along(frames.values(), self._settings.along)
         beside = self._settings.fill_gaps + self._settings.min_extent - 1
         reach = max((reach_of(series.step) for series in self._series.values()), default=0)
-        self._alone = Memo(self._look_alone, 2 * (2 * reach + 1))
-        self._together = Memo(self._look_around, 2 * (2 * beside + 1))
-        self._gapless = Memo(self._fill, 2 * (2 * self._settings.min_extent - 1))
+        self._alone = Memo(self._look_alone, _room_for(reach))
+        self._together = Memo(self._look_around, _room_for(beside))
+        self._gapless = Memo(self._fill, _room_for(self._settings.min_extent - 1))
         self._depths = Memo(self._measure, 2)
         self._progress: TileProgress | None = None
         self._lock = RLock()
@@ -293,6 +293,11 @@ class VolumeConcept:
         if alone is not None and alone[1] is None and alone[0].human is not None:
             return alone[0].human
         return self._together(place).labels
+
+
+def _room_for(beside: int) -> int:
+    """Slices in two windows, one on the way up and one on the way down, and one on its way into each of them."""
+    return 2 * (2 * beside + 1) + 2
 
 
 def _room(shape: Sequence[int]) -> Floats:

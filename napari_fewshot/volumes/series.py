@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from napari_fewshot.frames import Frame, FrameKey
+from napari_fewshot.volumes.settings import VolumeSettings
 
 SeriesId: TypeAlias = tuple[str | int, ...]
 """Name of an image, and the positions along its other axes; that along the axis itself is -1."""
@@ -52,6 +53,12 @@ def place_along(frame: Frame, along: str) -> tuple[SeriesId, int] | None:
         return None
     place = frame.key[1 + axis]
     return None if isinstance(place, str) else ((*frame.key[: 1 + axis], -1, *frame.key[2 + axis :]), place)
+
+
+def is_wanted(frame: Frame, settings: VolumeSettings) -> bool:
+    """Whether a frame is in the range of slices; one that has no neighbours is."""
+    place = place_along(frame, settings.along)
+    return place is None or settings.includes(place[1])
 
 
 def series_along(frames: Iterable[Frame], along: str) -> dict[SeriesId, Series]:
