@@ -487,6 +487,8 @@ class Session:
         decided = self._state.accepted.keys() | {shot.key for shot in self.support if not shot.is_partial}
         if not again:
             decided |= self._state.rejected
+        wanted = (self._frames[key] for key in self.in_order_from(first) if key not in decided)
+        known = {shot.key: shot.said for shot in self.support} | dict(self._state.accepted)
         return Run(
             self._generation,
             self.learnt_from,
@@ -497,8 +499,6 @@ class Session:
         )
 
     def record(self, run: Run, proposal: Proposal) -> bool:
-        wanted = (self._frames[key] for key in self.in_order_from(first) if key not in decided)
-        known = {shot.key: shot.said for shot in self.support} | dict(self._state.accepted)
         """Take in a proposal of a run. Returns False, and forgets it, where it comes too late.
 
         It comes too late when a newer run has begun, when its frame was removed, or was decided meanwhile.
