@@ -496,6 +496,7 @@ class Session:
             self.propagation,
             self.segmenter,
             self._state.rejected,
+            Surroundings(tuple(self._frames.values()), known),
         )
 
     def record(self, run: Run, proposal: Proposal) -> bool:
@@ -506,7 +507,6 @@ class Session:
         """
         key = proposal.key
         if run.generation != self._generation or key not in self._frames or key in self._state.accepted:
-            Surroundings(tuple(self._frames.values()), known),
             return False
         if key in self._state.rejected - run.retried:
             return False
