@@ -20,6 +20,9 @@ Image: TypeAlias = npt.NDArray[Any]
 Labels: TypeAlias = npt.NDArray[np.int32]
 """(H, W): 0 background, 1..254 classes, 255 not labelled."""
 
+Instances: TypeAlias = npt.NDArray[np.int32]
+"""(H, W): 0 no object, every other value one object."""
+
 ImageSource: TypeAlias = Any
 """An array, a lazy array (dask, zarr, ...), or a function without arguments that returns one."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from napari_fewshot.frames import FrameKey, Labels, frame_name
+from napari_fewshot.frames import FrameKey, Instances, Labels, frame_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,9 @@ class Proposal:
         Something a person should know about this proposal ("the image is constant"), or "".
     uncleaned
         (H, W) labels before they were tidied, see `CleanUp`; None where they were not.
+    instances
+        (H, W) int32 which object a pixel belongs to, 0 for none; each object is of one class. None where objects are
+        not told apart.
     """
 
     key: FrameKey
@@ -40,6 +43,7 @@ class Proposal:
     score: float
     note: str = ""
     uncleaned: Labels | None = field(default=None, repr=False)
+    instances: Instances | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:

@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from napari_fewshot.boxes import Box, box_labels, guessed_pixels
 from napari_fewshot.errors import MaskError, SupportError
-from napari_fewshot.frames import Frame, FrameKey, Labels, content_digest
+from napari_fewshot.frames import Frame, FrameKey, Instances, Labels, content_digest
 from napari_fewshot.label_values import BACKGROUND as BACKGROUND
 from napari_fewshot.label_values import MAX_CLASSES as MAX_CLASSES
 from napari_fewshot.label_values import UNLABELLED as UNLABELLED
 
+_MAX_ID: Final = 2**31 - 1
 _ROWS: Final = 512  # of a label map that are gone through at once
 
 _PALETTE = (
@@ -74,19 +75,26 @@ class Shot:
     guessed
         (H, W) True where a label was guessed from a box: it is learnt from, but a proposal for this frame may know
         better. None where a person said all of it. A copy is kept.
+    instances
+        (H, W) which object a pixel belongs to: ids from 1, each on pixels of one class, and 0 where there is no object,
+        or nobody said which. None where objects were not told apart. A copy is kept.
 
     Raises
     ------
     MaskError
-        If the mask has another shape than its image, is not 2D, or holds other values.
+        If the mask has another shape than its image, is not 2D, or holds other values; if an object has pixels of no
+        class, or of two.
     """
 
     frame: Frame
     labels: Labels
     guessed: npt.NDArray[np.bool_] | None = None
+    instances: Instances | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", _checked_labels(self.frame, self.labels))
+        if self.instances is not None:
+            object.__setattr__(self, "instances", _checked_instances(self.frame, self.instances, self.labels))
         if self.guessed is None:
             return
         guessed = np.array(self.guessed, dtype=bool)
@@ -139,6 +147,33 @@ class Shot:
         labels = box_labels(size, boxes, all_boxed=all_boxed)
         return cls(frame, labels, guessed_pixels(labels, all_boxed=all_boxed))
 
+    @classmethod
+    def of_objects(cls, frame: Frame, ids: npt.ArrayLike, class_id: int = 1) -> "Shot":
+        """Make a dense shot of objects of one class, each with a number of its own.
+
+        Parameters
+        ----------
+        frame
+            The image.
+        ids
+            (H, W) integers: 0 background, every other value an object.
+        class_id
+            What they are, 1..254.
+
+        Raises
+        ------
+        MaskError
+            If the ids have another shape than the image, or are no ids.
+
+        Examples
+        --------
+        >>> Shot.of_objects(Frame("a", np.zeros((16, 16))), np.eye(16, dtype=int) * 300).class_ids
+        (1,)
+        """
+        given = np.asarray(ids)
+        _check_ids(frame, given)
+        return cls(frame, np.where(given > 0, class_id, BACKGROUND), instances=given)
+
     @property
     def key(self) -> FrameKey:
         """The key of the frame."""
@@ -170,7 +205,8 @@ class Shot:
     @cached_property
     def digest(self) -> str:
         """Hash of image and mask: equal shots have equal digests, whatever their keys."""
-        return self.frame.open().digest() + content_digest(self.labels)
+        told = "" if self.instances is None else content_digest(self.instances)
+        return self.frame.open().digest() + content_digest(self.labels) + told
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,6 +298,17 @@ class SupportSet:
     def tagged_ids(self) -> tuple[int, ...]:
         """Ids that some tag names, ascending."""
         return tuple(sorted({c for tag in self.tags for c in tag.class_ids}))
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether on at least one shot somebody told objects apart."""
+        return any(shot.instances is not None for shot in self.shots)
+
+    @cached_property
+    def counted_ids(self) -> tuple[int, ...]:
+        """Classes that come in objects, ascending: those of which somebody numbered some, or all if nobody did."""
+        told = (np.unique(s.labels[s.instances > 0]) for s in self.shots if s.instances is not None)
+        return tuple(sorted({int(c) for found in told for c in found})) or self.class_ids
 
     @property
     def unpainted(self) -> tuple[LabelClass, ...]:
@@ -357,6 +404,33 @@ def _checked_labels(frame: Frame, labels: npt.ArrayLike) -> Labels:
             f"use 0 for background, 1 to {MAX_CLASSES} for classes, {UNLABELLED} for unknown"
         )
     kept = np.array(given, dtype=np.int32, order="C")
+    kept.setflags(write=False)
+    return kept
+
+
+def _check_ids(frame: Frame, given: npt.NDArray[np.generic]) -> None:
+    if given.dtype.kind not in "uib":
+        raise MaskError(f"objects of '{frame.name}' have ids of type {given.dtype}; number them 1, 2, 3, ...")
+    if given.size and (given.min() < 0 or given.max() > _MAX_ID):  # type: ignore[operator]
+        raise MaskError(f"objects of '{frame.name}' have ids from {given.min()} to {given.max()}; use 1 to {_MAX_ID:,}")
+
+
+def _checked_instances(frame: Frame, ids: npt.ArrayLike, labels: Labels) -> Instances:
+    given = np.asarray(ids)
+    if given.shape != labels.shape:
+        raise MaskError(
+            f"objects of '{frame.name}' are {given.shape}, its mask {labels.shape}; number them on the mask"
+        )
+    _check_ids(frame, given)
+    kept = np.array(given, dtype=np.int32, order="C")
+    at = kept > 0
+    classes = labels[at]
+    if ((classes == BACKGROUND) | (classes == UNLABELLED)).any():
+        wrong = kept[at][(classes == BACKGROUND) | (classes == UNLABELLED)][0]
+        raise MaskError(f"object {wrong} of '{frame.name}' has pixels of no class; label them, or take its number away")
+    pairs = np.unique(kept[at].astype(np.int64) * (UNLABELLED + 1) + classes) // (UNLABELLED + 1)
+    if len(shared := pairs[1:][pairs[1:] == pairs[:-1]]):
+        raise MaskError(f"object {shared[0]} of '{frame.name}' has pixels of two classes; number each part")
     kept.setflags(write=False)
     return kept
 

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -223,3 +225,37 @@ def test_only_tags_of_painted_classes_count_each_once_in_an_order_of_contents() 
     assert sorted(found) == [(1,), (1, 2)]
     turned = SupportSet(support.shots, tags=tags[::-1])
     assert [tag.digest for tag in turned.canonical_tags()] == [tag.digest for tag in support.canonical_tags()]
+
+
+def test_a_shot_of_objects_is_one_class_with_an_id_for_each() -> None:
+    ids = np.zeros((16, 16), np.uint16)
+    ids[1:4, 1:4], ids[1:4, 4:8] = 700, 3
+    shot = Shot.of_objects(Frame("a", np.zeros((16, 16))), ids, class_id=5)
+    assert shot.class_ids == (5,) and shot.instances is not None
+    assert shot.instances.dtype == np.int32 and np.array_equal(shot.instances, ids)
+    assert not np.shares_memory(shot.instances, ids) and not shot.instances.flags.writeable
+
+
+def test_objects_told_apart_make_another_shot() -> None:
+    labels = np.ones((16, 16), np.int32)
+    frame, halves = Frame("a", np.zeros((16, 16))), np.where(np.arange(16) < 8, 1, 2) * labels
+    plain, told = Shot(frame, labels), Shot(frame, labels, instances=halves)
+    assert plain.digest != told.digest
+    assert not SupportSet([plain]).has_instances and SupportSet([plain, told]).has_instances
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        (np.ones((16, 15), int), "are (16, 15), its mask (16, 16)"),
+        (np.ones((16, 16)), "of type float64"),
+        (-np.ones((16, 16), int), "ids from -1"),
+        (np.full((16, 16), 2**31), "ids from 2147483648"),
+        (np.full((16, 16), 9), "object 9 of 'a' has pixels of no class"),
+        (np.where(np.arange(16) < 8, 4, 0) * np.ones((16, 1), int), "object 4 of 'a' has pixels of two classes"),
+    ],
+)
+def test_objects_that_cannot_be_are_refused(ids: np.ndarray, told: str) -> None:
+    labels = np.repeat([[1] * 4 + [2] * 4 + [0] * 4 + [255] * 4], 16, axis=0)
+    with pytest.raises(MaskError, match=re.escape(told)):
+        Shot(Frame("a", np.zeros((16, 16))), labels, instances=ids)
