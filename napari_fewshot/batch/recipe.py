@@ -15,6 +15,7 @@ from napari_fewshot.io.atomic import replacing
 from napari_fewshot.io.formats import label_format
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.support import LabelClass
+from napari_fewshot.volumes.settings import VolumeSettings
 
 FILE_NAME: Final = "recipe.json"
 """Of the recipe in the folder of the results."""
@@ -65,6 +66,8 @@ class Recipe:
         Whether masks number objects of one class.
     seed, threads
         See `fix_chance`.
+    volume
+        What proposals take from the slices around them.
     weights
         What the segmenter computes with, hashes included; {} before it was loaded.
     inputs
@@ -88,6 +91,7 @@ class Recipe:
     objects: bool = False
     seed: int = 0
     threads: int = 0
+    volume: VolumeSettings = field(default_factory=VolumeSettings)
     weights: Mapping[str, str] = field(default_factory=dict)
     inputs: str = ""
     versions: Mapping[str, str] = field(default_factory=lambda: installed())
@@ -118,6 +122,7 @@ class Recipe:
             "axes": self.axes,
             "seed": self.seed,
             "threads": self.threads,
+            **({"volume": asdict(self.volume)} if self.volume.are_used else {}),
         }
 
     def on(self, images: Iterable[str]) -> "Recipe":
@@ -196,6 +201,7 @@ def _recipe(told: dict[str, Any]) -> Recipe:
         objects=told["objects"],
         seed=told["seed"],
         threads=int(told["threads"]),
+        volume=VolumeSettings(**told.get("volume", {})),
         weights=dict(zip(told["weights"], _texts(told["weights"].values()), strict=True)),
         inputs=told["inputs"],
         versions=dict(zip(told["versions"], _texts(told["versions"].values()), strict=True)),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # they bring numpy and torch
     from napari_fewshot.models.cache_settings import CacheSettings
     from napari_fewshot.segmenter import FewShotSegmenter, SegmenterSettings
     from napari_fewshot.support import LabelClass
+    from napari_fewshot.volumes.settings import VolumeSettings
 
 _BETWEEN: Final = "\0"  # in no name of a file
 
@@ -49,6 +50,28 @@ Cluster = Annotated[
         show_default=False,
     ),
 ]
+Along = Annotated[
+    str,
+    typer.Option(
+        metavar="AXIS",
+        help="Let slices that follow each other along this axis (z, or t) decide together: better, and they flicker "
+        "less. See docs/volumes.md.",
+        show_default=False,
+    ),
+]
+Slices = Annotated[
+    str,
+    typer.Option(metavar="FIRST:LAST", help="Propose only for these along that axis, from 0.", show_default=False),
+]
+MinExtent = Annotated[
+    int, typer.Option(help="Leave out objects that are on fewer slices in a row than this, along that axis.", min=1)
+]
+FillGaps = Annotated[
+    int, typer.Option(help="Fill in objects that are missing on up to this many slices in a row.", min=0)
+]
+Interpolate = Annotated[
+    bool, typer.Option("--interpolate", help="Let shapes in between two slices that were painted in full count too.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Tell what happens as lines of JSON, for other programs.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]
 
@@ -70,6 +93,25 @@ def classes_named(told: list[str]) -> "tuple[LabelClass, ...]":
             raise SettingsError(f"'{text}' names no class; say it like 1=nuclei, or 1=nuclei:#e6550d with a colour")
         classes.append(LabelClass(int(found[1]), found[2], found[3] or ""))
     return tuple(classes)
+
+
+def volume_settings(along: str, slices: str, min_extent: int, fill_gaps: int, *, interpolate: bool) -> "VolumeSettings":
+    """Read what is said of slices.
+
+    Raises
+    ------
+    SettingsError
+        If it makes no sense, or no axis is named that it is about.
+    """
+    from napari_fewshot.volumes.settings import VolumeSettings
+
+    told = re.fullmatch(r"(\d*):(\d*)", slices) if slices else None
+    if slices and told is None:
+        raise SettingsError(f"'{slices}' are no slices; say FIRST:LAST, for example 10:40, or 10: for all from there")
+    if not along and (slices or min_extent > 1 or fill_gaps or interpolate):
+        raise SettingsError("say along which axis slices follow each other, for example --consistent-along z")
+    first, last = ("", "") if told is None else told.groups()
+    return VolumeSettings(along, int(first or 0), int(last or -1), min_extent, fill_gaps, interpolate)
 
 
 def check_names(method: str, backbone: str) -> None:

@@ -113,11 +113,17 @@ class VolumeConcept:
         """Propose for a slice; see `Concept`."""
         place = self.place_of(frame)
         if place is None:
-            return self._concept.propose(frame, progress=progress)
+            return self._propose_alone(frame, progress)
         with self.telling(progress):
             proposal = self._together(place)
             labels = self._finished(place, proposal.labels)
-            return proposal if labels is proposal.labels else replace(proposal, labels=labels)
+            return proposal if labels is proposal.labels else replace(proposal, labels=labels, instances=None)
+
+    def _propose_alone(self, frame: Frame, progress: TileProgress | None) -> Proposal:
+        proposal = self._concept.propose(frame, progress=progress)
+        if proposal.note or place_along(frame, self._settings.along) is not None:
+            return proposal
+        return replace(proposal, note=f"it has no neighbouring slices along {self._settings.along.lower()}")
 
     def place_of(self, frame: Frame) -> Place | None:
         """Tell where a frame lies; None where it has no neighbours, or is out of the range."""
@@ -227,7 +233,7 @@ class VolumeConcept:
         probabilities = _room(proposal.probabilities.shape)
         smoothed(centre, neighbours, self._weights, self.step(place), probabilities, between)
         labels, confidence = _most_probable(probabilities, (BACKGROUND, *centre.class_ids))
-        return replace(proposal, labels=labels, probabilities=probabilities, confidence=confidence)
+        return replace(proposal, labels=labels, probabilities=probabilities, confidence=confidence, instances=None)
 
     # ------------------------------------------------------------------ shapes in between
     def between(self, place: Place) -> Floats | None:
