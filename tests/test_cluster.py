@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from typer.testing import CliRunner
 
 from napari_fewshot.batch.cluster import check_place, connected, slurm_options
@@ -23,12 +24,27 @@ from napari_fewshot.cli import app
 from napari_fewshot.errors import SettingsError
 
 PAGE = (Path(__file__).parents[1] / "docs/large-data.md").read_text("utf-8")
+FORMATS = ("--format", "tiff", "--format", "ome-zarr")
 PROPAGATE = ("propagate", "scans", "--shot", "scans/a.tif", "a_mask.tif", "--features-gib", "0", "--device", "cpu")
+
+
+DIVIDING = """
+from napari_fewshot.cli import main
+from napari_fewshot.models import feature_segmenter
+from napari_fewshot.segmenter import Region
+
+def parts(extractor, pixels):  # as if the plane were large
+    rows, columns = ((0, 110), (110, 240)), ((0, 128), (128, 200), (200, 320))
+    return tuple(Region(y, x) for y in rows for x in columns) if pixels.size == (240, 320) else ()
+
+feature_segmenter.plan_parts = parts
+main()
+"""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An image with its mask, and a stack of twenty slices."""
+    """An image with its mask, a stack of twenty slices, and a plane of OME-Zarr."""
     monkeypatch.chdir(tmp_path)
     mask = np.zeros((96, 96), np.uint8)
     mask[20:60, 24:80] = 1
@@ -38,6 +54,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tifffile.imwrite("scans/a.tif", slices[0].astype(np.uint8))
     tifffile.imwrite("scans/stack.tif", np.stack(slices).astype(np.uint8), metadata={"axes": "ZYX"})
     tifffile.imwrite("a_mask.tif", mask)
+    plane = np.tile(slices[3].astype(np.uint8), (3, 4))[:240, :320]
+    group = zarr.open_group("scans/plane.ome.zarr", mode="w", zarr_format=2)
+    group.create_array("0", data=plane, chunks=(64, 64))
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": [{"path": "0"}]}]
     return tmp_path
 
 
@@ -51,7 +72,7 @@ def background(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
             child.wait(30)
 
 
-def test_two_workers_of_which_one_is_killed_give_the_labels_of_one_process(folder: Path) -> None:
+def test_two_workers_of_which_one_is_killed_give_the_files_of_one_process(folder: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -65,21 +86,26 @@ def test_two_workers_of_which_one_is_killed_give_the_labels_of_one_process(folde
         address = propagate[-1]
         client = stack.enter_context(distributed.Client(address, timeout=120, set_as_default=False))
         client.wait_for_workers(2, timeout=120)
-        arguments = [*propagate[1:], "--features-gib", "0", "--device", "cpu", "--json"]
-        code = "from napari_fewshot.cli import main; main()"
-        with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True) as run:
+        arguments = [*propagate[1:], "--features-gib", "0", "--device", "cpu", *FORMATS, "--json"]
+        with subprocess.Popen([sys.executable, "-c", DIVIDING, *arguments], stdout=subprocess.PIPE, text=True) as run:
             assert run.stdout is not None
-            proposed = (json.loads(line).get("provenance") == "proposed" for line in run.stdout)
-            assert any(proposed)
+            assert any(json.loads(line)["event"] == "part" for line in run.stdout)  # in the middle of the plane
             victims = client.run(os.getpid)
             os.kill(next(iter(victims.values())), signal.SIGKILL)
             rest = run.stdout.read()
         assert run.returncode == 0
     assert json.loads(rest.splitlines()[-1])["failed"] == 0
-    result = CliRunner().invoke(app, [*PROPAGATE, "--out", "one", "--threads", "1"])
+    result = CliRunner().invoke(app, [*PROPAGATE, *FORMATS, "--out", "one", "--threads", "1"])
     assert result.exit_code == 0, result.output
-    for name in ("a_labels.tif", "stack_labels.tif", "frames.csv", "recipe.json"):
-        assert (folder / "labels-2" / name).read_bytes() == (folder / "one" / name).read_bytes(), name
+    shared, alone = files("labels-2"), files("one")
+    assert {"stack_labels.tif", "plane_labels.tif", "frames.csv", "recipe.json"} < shared.keys()
+    assert any(name.startswith("plane_labels.ome.zarr") for name in shared)
+    assert shared == alone
+
+
+def files(folder: str) -> dict[str, bytes]:
+    every = (path for path in Path(folder).rglob("*") if path.is_file() and ".napari-fewshot" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in every}
 
 
 def test_a_cluster_of_this_machine_ends_with_the_run(folder: Path) -> None:

@@ -1,17 +1,18 @@
-"""Frames as tasks of Dask workers: on this machine, on a cluster that runs already, or on one of SLURM.
+"""Frames, and parts of large ones, as tasks of Dask workers: on this machine, on a cluster that runs, or of SLURM.
 
-What was learnt is sent to each worker once. A worker reads images itself and writes the labels of each frame itself,
-completely or not at all, so that a frame whose worker died is simply done again. Labels do not depend on the number of
-workers: each frame is computed on its own, with the same number of threads.
+What was learnt is sent to each worker once. A worker reads images itself and writes the labels of each frame or part
+itself, completely or not at all, so that one whose worker died is simply done again. Labels do not depend on the number
+of workers: each frame or part is computed on its own, with the same number of threads.
 """
 
 import logging
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
@@ -25,6 +26,10 @@ from napari_fewshot.segmenter import Concept, FewShotSegmenter, SegmenterSetting
 _AHEAD: Final = 3
 """Frames for each worker that wait in its queue: it never idles, and a million frames do not lie in memory."""
 
+_MEMORY_GIB: Final = 0.4
+"""For features, of each worker: those of a slice of 2048 x 2048 pixels, or of a few tiles of a larger one."""
+
+_ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2"}  # glibc gives each thread a heap of its own, and little of it back
 _PATIENCE: Final = 30  # seconds until a scheduler has to answer
 _SLURM: Final = ("workers", "cores", "memory", "walltime", "queue", "account")
 
@@ -119,19 +124,37 @@ class DaskWorkers:
             future = next(waiting)
             yield self._done(running.pop(future.key), future)
 
-    def _done(self, job: Job, future: Any) -> Done:
-        from concurrent.futures import CancelledError
+    def each(self, function: Callable[..., None], arguments: Iterable[tuple[Any, ...]]) -> None:
+        """See `Workers`; before frames that wait in a queue.
 
+        Raises
+        ------
+        FewShotError
+            If one of the calls does, several workers die of it, or the cluster is gone.
+        """
+        distributed = needed("distributed", "cluster", "--cluster")
+        futures = [self._client.submit(function, *each, pure=False, priority=1) for each in arguments]
+        try:
+            for future in distributed.as_completed(futures, loop=self._client.loop):
+                future.result()
+        except distributed.KilledWorker as error:
+            raise FewShotError("several workers died while they wrote labels; give workers more memory") from error
+        except (CancelledError, OSError) as error:
+            raise _gone(error) from error
+
+    def _done(self, job: Job, future: Any) -> Done:
         distributed = needed("distributed", "cluster", "--cluster")
         try:
             done: Done = future.result()
         except distributed.KilledWorker:
             return Done(job, failure="several workers died on it; give workers more memory, and --resume goes on")
         except (CancelledError, OSError) as error:
-            raise FewShotError(
-                f"the cluster is gone ({error}); start it, and the same command with --resume goes on"
-            ) from error
+            raise _gone(error) from error
         return done
+
+
+def _gone(error: BaseException) -> FewShotError:
+    return FewShotError(f"the cluster is gone ({error}); start it, and the same command with --resume goes on")
 
 
 @contextmanager
@@ -164,7 +187,7 @@ def connected(where: str, threads: int = 1) -> Iterator[Any]:
             target = stack.enter_context(
                 distributed.LocalCluster(
                     n_workers=int(where.removeprefix("local:")), threads_per_worker=1, dashboard_address=None,
-                    silence_logs=logging.CRITICAL, env={"OMP_NUM_THREADS": str(threads)},
+                    silence_logs=logging.CRITICAL, env={**_ENVIRONMENT, "OMP_NUM_THREADS": str(threads)},
                 )
             )  # fmt: skip
         elif where.startswith("slurm:"):
@@ -234,5 +257,6 @@ def slurm_cluster(told: dict[str, str]) -> Any:
 def order(
     segmenter: SegmenterSettings, settings: PropagationSettings, *, seed: int, threads: int, cache: CacheSettings
 ) -> Order:
-    """Make the order of a new run."""
-    return Order(f"{os.getpid()}-{secrets.token_hex(8)}", segmenter, settings, seed, threads, cache)
+    """Make the order of a new run; workers keep fewer features in memory, of which each has its own."""
+    less = replace(cache, memory_gib=min(cache.memory_gib, _MEMORY_GIB))
+    return Order(f"{os.getpid()}-{secrets.token_hex(8)}", segmenter, settings, seed, threads, less)

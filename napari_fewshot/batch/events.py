@@ -30,6 +30,24 @@ class FrameDone:
 
 
 @dataclass(frozen=True)
+class PartDone:
+    """A part of a large frame is done.
+
+    Attributes
+    ----------
+    image, position
+        Which frame.
+    done, total
+        Its parts.
+    """
+
+    image: str
+    position: Position
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class ImageWritten:
     """All frames of an image are done, and its files are written."""
 
@@ -61,4 +79,4 @@ class AllWritten:
     failed: int
 
 
-Event = FrameDone | ImageWritten | ImageFailed | ImageSkipped | AllWritten
+Event = FrameDone | PartDone | ImageWritten | ImageFailed | ImageSkipped | AllWritten

@@ -1,23 +1,24 @@
 """Frames as pieces of work: which file, which slice, and what to do with it, in this process or in others."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from napari_fewshot.batch.planes import StoredPlane, read_plane, write_plane
+from napari_fewshot.batch.planes import StoredPlane, plane_of, read_plane, write_plane
 from napari_fewshot.errors import ExportError, FewShotError
 from napari_fewshot.frames import Frame, FrameKey, Labels
+from napari_fewshot.io.formats import one_after_the_other
 from napari_fewshot.io.image_file import ImageFile
 from napari_fewshot.io.images import Place, open_images
 from napari_fewshot.io.label_stack import PlaneNote, Position
 from napari_fewshot.io.ome_zarr import is_url
 from napari_fewshot.propagation import PropagationSettings, propose_one
-from napari_fewshot.segmenter import Concept, TileProgress
+from napari_fewshot.segmenter import Concept, DividedFrame, Divides, Evidence, Region, TileProgress
 from napari_fewshot.support import Shot
 
 
@@ -42,13 +43,14 @@ class Source:
     @classmethod
     def at(cls, place: Place, name: str) -> "Source":
         """Look at a place; what cannot be looked at is told when it is opened."""
+        text = os.fspath(place)
         try:
-            found = None if is_url(place) else os.stat(place)
+            found = None if is_url(text) else os.stat(text)
         except OSError:
             found = None
         if found is None:
-            return cls(place, name, os.fspath(place))
-        folder, file = os.path.split(place)
+            return cls(place, name, text)
+        folder, file = os.path.split(text)
         where = os.path.join(_real_folder(folder), file)
         return cls(place, name, f"{where}|{found.st_size}|{found.st_mtime_ns}")
 
@@ -97,7 +99,9 @@ class Job:
     axes
         As for `open_images`.
     human
-        (H, W) what a person labelled on this frame, 255 where unknown; None where nobody did.
+        (H, W) what a person labelled on this frame, 255 where unknown; None where nobody did, and for a part.
+    part
+        Of a large frame, which `Divides`; None for the whole.
     """
 
     source: Source
@@ -106,6 +110,7 @@ class Job:
     file: Path
     axes: str = ""
     human: Labels | None = None
+    part: Region | None = None
 
 
 @dataclass(frozen=True)
@@ -120,12 +125,20 @@ class Done:
         See `StoredPlane`.
     failure
         Why nothing could be proposed for it; "" where it was.
+    evidence
+        Of a part.
     """
 
     job: Job
     note: PlaneNote = field(default_factory=PlaneNote)
     remark: str = ""
     failure: str = ""
+    evidence: tuple[Evidence, ...] = ()
+
+    @property
+    def whole(self) -> Path:
+        """The file of the whole frame."""
+        return self.job.file if self.job.part is None else plane_of(self.job.file)
 
 
 class Workers(Protocol):
@@ -141,9 +154,19 @@ class Workers(Protocol):
         """
         ...
 
+    def each(self, function: Callable[..., None], arguments: Iterable[tuple[Any, ...]]) -> None:
+        """Call a function with each of these arguments, in any order and by anybody, and wait for all of them.
+
+        Raises
+        ------
+        FewShotError
+            If one of the calls does.
+        """
+        ...
+
 
 def do_job(job: Job, concept: Concept, settings: PropagationSettings, progress: TileProgress | None = None) -> Done:
-    """Propose for a frame and write its labels.
+    """Propose for a frame, or a part of one, and write its labels.
 
     Raises
     ------
@@ -153,17 +176,40 @@ def do_job(job: Job, concept: Concept, settings: PropagationSettings, progress: 
     stored = read_plane(job.file)  # done before somebody, or something, was stopped
     if stored is None:
         try:
-            frame = open_source(job.source, job.axes)[job.number].frames[job.position]
-            shot = None if job.human is None else Shot(frame, job.human)
-            proposal = propose_one(concept, frame, shot, settings, progress)
+            stored = _proposed(job, concept, settings, progress)
         except ExportError:
             raise
         except FewShotError as error:
             return Done(job, failure=str(error))
-        note = PlaneNote("proposed", proposal.score)
-        stored = StoredPlane(proposal.labels.astype(np.uint8), note, proposal.note)
         write_plane(job.file, stored)
-    return Done(job, stored.note, stored.remark)
+    return Done(job, stored.note, stored.remark, evidence=stored.evidence)
+
+
+def _proposed(job: Job, concept: Concept, settings: PropagationSettings, progress: TileProgress | None) -> StoredPlane:
+    if job.part is not None:
+        part = _divided(concept, job.source, job.axes, job.number, job.position).propose(job.part, progress=progress)
+        return StoredPlane(part.labels.astype(np.uint8), PlaneNote("proposed"), part.note, part.evidence)
+    frame = frame_of(job)
+    shot = None if job.human is None else Shot(frame, job.human)
+    proposal = propose_one(concept, frame, shot, settings, progress)
+    return StoredPlane(proposal.labels.astype(np.uint8), PlaneNote("proposed", proposal.score), proposal.note)
+
+
+def frame_of(job: Job) -> Frame:
+    """Open the frame of a job."""
+    return open_source(job.source, job.axes)[job.number].frames[job.position]
+
+
+@lru_cache(maxsize=1)  # parts of a frame come one after the other, and share what is known of the image as a whole
+def _divided(concept: Any, source: Source, axes: str, number: int, position: Position) -> DividedFrame:
+    assert isinstance(concept, Divides), "parts are of concepts that divide frames"
+    return concept.divide(open_source(source, axes)[number].frames[position])
+
+
+def forget_open_images() -> None:
+    """Close what was kept open for the next frame."""
+    open_source.cache_clear()
+    _divided.cache_clear()
 
 
 class ThisProcess:
@@ -187,6 +233,10 @@ class ThisProcess:
         for job in jobs:
             about = None if self._progress is None else partial(self._progress, (job.source.name, *job.position))
             yield do_job(job, self._concept, self._settings, about)
+
+    def each(self, function: Callable[..., None], arguments: Iterable[tuple[Any, ...]]) -> None:
+        """See `Workers`."""
+        one_after_the_other(function, arguments)
 
 
 class Watch(Protocol):

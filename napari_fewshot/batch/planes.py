@@ -2,19 +2,23 @@
 
 import hashlib
 import itertools
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_fewshot.io.atomic import replacing
 from napari_fewshot.io.label_stack import PlaneNote, Position
+from napari_fewshot.segmenter import Evidence, Region
 
+_SUFFIX: Final = ".npz"
 _DAMAGED: Final = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
@@ -30,16 +34,30 @@ class StoredPlane:
         Where they come from, and the expected IoU.
     remark
         See `Proposal.note`.
+    evidence
+        Of a part of a frame: see `PartProposal`.
     """
 
     labels: npt.NDArray[np.uint8]
     note: PlaneNote
     remark: str = ""
+    evidence: tuple[Evidence, ...] = ()
 
 
 def plane_file(folder: Path, position: Position) -> Path:
     """Name the file of a frame."""
-    return folder / ("-".join(["plane", *(f"{i:06d}" for i in position)]) + ".npz")
+    return folder / ("-".join(["plane", *(f"{i:06d}" for i in position)]) + _SUFFIX)
+
+
+def part_file(plane: Path, part: Region) -> Path:
+    """Name the file of a part of a frame: in a folder that is called like the file of the frame."""
+    (top, bottom), (left, right) = part.rows, part.columns
+    return plane.with_suffix("") / f"{top}-{bottom}_{left}-{right}{_SUFFIX}"
+
+
+def plane_of(part: Path) -> Path:
+    """Name the file of the frame that a file is a part of."""
+    return part.parent.with_suffix(_SUFFIX)
 
 
 def folder_of(planes: Path, identity: str) -> Path:
@@ -64,6 +82,7 @@ def write_plane(path: Path, plane: StoredPlane) -> None:
             score=score,
             provenance=np.array(plane.note.provenance),
             remark=np.array(plane.remark),
+            evidence=np.array(plane.evidence, np.float64),
         )
 
 
@@ -73,10 +92,12 @@ def read_plane(path: Path) -> StoredPlane | None:
         with np.load(path, allow_pickle=False) as told:
             labels, score = told["labels"], float(told["score"])
             note = PlaneNote(str(told["provenance"]), None if np.isnan(score) else score)
-            remark = str(told["remark"])
+            remark, evidence = str(told["remark"]), tuple(map(tuple, told["evidence"].tolist()))
     except _DAMAGED:
         return None
-    return StoredPlane(labels, note, remark) if labels.dtype == np.uint8 and labels.ndim == 2 else None
+    if labels.dtype != np.uint8 or labels.ndim != 2:
+        return None
+    return StoredPlane(labels, note, remark, evidence)
 
 
 class StoredLabels:
@@ -85,7 +106,7 @@ class StoredLabels:
     Parameters
     ----------
     planes
-        The file of each frame, by position.
+        The file of each frame, by position; where there is none, its parts are put together.
     shape
         (..., Y, X).
     """
@@ -95,7 +116,7 @@ class StoredLabels:
     def __init__(self, planes: Mapping[Position, Path], shape: tuple[int, ...]) -> None:
         self.shape, self.ndim = shape, len(shape)
         self._planes = planes
-        self._last: tuple[Position, npt.NDArray[np.uint8]] | None = None
+        self._last: tuple[Position, _Plane] | None = None
 
     def __getitem__(self, index: Any) -> npt.NDArray[np.uint8]:
         asked = index if isinstance(index, tuple) else (index,)
@@ -111,9 +132,77 @@ class StoredLabels:
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return self[...].astype(dtype or self.dtype, copy=False)
 
-    def _plane(self, position: Position) -> npt.NDArray[np.uint8]:
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": None}  # labels are read where they are wanted
+
+    def _plane(self, position: Position) -> "_Plane":
         if self._last is None or self._last[0] != position:
-            stored = read_plane(self._planes[position]) if position in self._planes else None
-            fits = stored is not None and stored.labels.shape == self.shape[-2:]
-            self._last = position, stored.labels if stored and fits else np.zeros(self.shape[-2:], np.uint8)
+            self._last = position, self._read(position)
         return self._last[1]
+
+    def _read(self, position: Position) -> "_Plane":
+        size = (int(self.shape[-2]), int(self.shape[-1]))
+        file = self._planes.get(position)
+        stored = None if file is None else read_plane(file)
+        if stored is not None and stored.labels.shape == size:
+            return stored.labels
+        return np.zeros(size, np.uint8) if file is None or not _parts_of(file) else DividedLabels(file, size)
+
+
+class DividedLabels:
+    """(H, W) uint8, a frame put together of its parts where it is indexed by slices or whole numbers.
+
+    Parameters
+    ----------
+    plane
+        The file that it would have as a whole.
+    size
+        (H, W).
+    """
+
+    dtype: Final = np.dtype(np.uint8)
+
+    def __init__(self, plane: Path, size: tuple[int, int]) -> None:
+        self.shape = size
+        self._parts = _parts_of(plane)
+        beside = max(
+            (sum(part.rows == row for part in self._parts) for row in {p.rows for p in self._parts}), default=1
+        )
+        self._part = lru_cache(beside)(self._read)  # whoever goes through rows reads each part once
+
+    def __getitem__(self, index: tuple[Any, Any]) -> npt.NDArray[np.uint8]:
+        (top, bottom), (left, right) = (_span(i, n) for i, n in zip(index, self.shape, strict=True))
+        made = np.zeros((max(0, bottom - top), max(0, right - left)), np.uint8)
+        for part in self._parts:
+            (y0, y1), (x0, x1) = part.rows, part.columns
+            rows, columns = (max(y0, top), min(y1, bottom)), (max(x0, left), min(x1, right))
+            if rows[0] < rows[1] and columns[0] < columns[1]:
+                labels = self._part(part)[rows[0] - y0 : rows[1] - y0, columns[0] - x0 : columns[1] - x0]
+                made[rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left] = labels
+        return np.asarray(made[tuple(0 if not isinstance(i, slice) else slice(None, None, i.step) for i in index)])
+
+    def _read(self, part: Region) -> npt.NDArray[np.uint8]:
+        stored = read_plane(self._parts[part])
+        fits = stored is not None and stored.labels.shape == part.size
+        return stored.labels if stored is not None and fits else np.zeros(part.size, np.uint8)
+
+
+_Plane: TypeAlias = npt.NDArray[np.uint8] | DividedLabels
+
+
+def _parts_of(plane: Path) -> dict[Region, Path]:
+    found = {}
+    for file in sorted(plane.with_suffix("").glob(f"*{_SUFFIX}")):
+        numbers = re.fullmatch(r"(\d+)-(\d+)_(\d+)-(\d+)", file.stem)
+        if numbers:
+            top, bottom, left, right = map(int, numbers.groups())
+            found[Region((top, bottom), (left, right))] = file
+    return found
+
+
+def _span(index: Any, length: int) -> tuple[int, int]:
+    """First row that is meant, and the one behind the last; steps are not negative."""
+    if isinstance(index, slice):
+        start, stop, _ = index.indices(length)
+        return start, stop
+    return range(length)[index], range(length)[index] + 1

@@ -14,7 +14,7 @@ from napari_fewshot.batch.planes import StoredLabels, folder_of, plane_file
 from napari_fewshot.batch.recipe import FILE_NAME, Recipe, write_recipe
 from napari_fewshot.errors import ExportError
 from napari_fewshot.io.atomic import make_folder, replacing
-from napari_fewshot.io.formats import LabelFormat, label_format, write_labels
+from napari_fewshot.io.formats import LabelFormat, Share, label_format, write_labels
 from napari_fewshot.io.journal import Journal, Record
 from napari_fewshot.io.label_stack import LabelStack, PlaneNote, Position
 from napari_fewshot.io.names import default_name, default_names
@@ -124,9 +124,9 @@ class Results:
 
     # ------------------------------------------------------------------ writing
     def finish_image(
-        self, planned: Planned, opened: Sequence[Opened], notes: dict[Position, tuple[PlaneNote, str]]
+        self, planned: Planned, opened: Sequence[Opened], notes: dict[Position, tuple[PlaneNote, str]], share: Share
     ) -> tuple[Path, ...]:
-        """Write the labels of an image all of whose frames are done.
+        """Write the labels of an image all of whose frames are done; see `write_labels` for ``share``.
 
         Raises
         ------
@@ -138,7 +138,7 @@ class Results:
         for kind in self._kinds:
             if not kind.joint:
                 path = self.out / self._file_name(planned, kind.suffix)
-                written += write_labels(path, stack, format=kind.name, overwrite=self._replace)
+                written += write_labels(path, stack, format=kind.name, overwrite=self._replace, share=share)
         frames = [[list(at), note.provenance, note.score, remark] for at, (note, remark) in sorted(notes.items())]
         assert self._journal is not None, "begin() comes first"
         self._journal.add(planned.key, {"name": planned.name, "images": len(opened), "frames": frames})

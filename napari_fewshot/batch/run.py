@@ -2,22 +2,36 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from napari_fewshot.batch.events import AllWritten, Event, FrameDone, ImageFailed, ImageSkipped, ImageWritten
-from napari_fewshot.batch.frames import Done, Job, Opened, Source, ThisProcess, Watch, Workers, open_source
+from napari_fewshot.batch.events import AllWritten, Event, FrameDone, ImageFailed, ImageSkipped, ImageWritten, PartDone
+from napari_fewshot.batch.frames import (
+    Done,
+    Job,
+    Opened,
+    Source,
+    ThisProcess,
+    Watch,
+    Workers,
+    forget_open_images,
+    frame_of,
+    open_source,
+)
+from napari_fewshot.batch.large_frames import LargeFrame
 from napari_fewshot.batch.planes import StoredPlane, plane_file, write_plane
 from napari_fewshot.batch.recipe import Recipe, digest_of_names
 from napari_fewshot.batch.results import Planned, Results
-from napari_fewshot.batch.shots import Lesson, Taught, read_lesson, real_place
+from napari_fewshot.batch.shots import Lesson, read_lesson, real_place
+from napari_fewshot.batch.stacks import Stacks
 from napari_fewshot.errors import FewShotError, SettingsError
 from napari_fewshot.io.images import find_images, names_of
 from napari_fewshot.io.label_stack import PlaneNote, Position
 from napari_fewshot.propagation import PropagationSettings
-from napari_fewshot.segmenter import Concept, FewShotSegmenter, SegmenterSettings
+from napari_fewshot.segmenter import Concept, Divides, FewShotSegmenter, Region, SegmenterSettings
 from napari_fewshot.support import UNLABELLED
 
 
@@ -45,7 +59,7 @@ class Batch:
     @property
     def settings(self) -> PropagationSettings:
         """How proposals are made."""
-        return PropagationSettings(min_area=self.recipe.min_area)
+        return PropagationSettings(min_area=self.recipe.min_area, volume=self.recipe.volume)
 
 
 def prepare(recipe: Recipe, load: Callable[[SegmenterSettings], FewShotSegmenter]) -> Batch:
@@ -145,6 +159,10 @@ def carry_out(
     FewShotError
         If nothing can be learnt, or nothing be written. An image that cannot be used is told and left out.
     """
+    if batch.recipe.volume.are_used and workers is not None:
+        raise SettingsError(
+            "slices that share evidence are done by one process; leave --cluster away, or --consistent-along"
+        )
     results = Results(
         out, batch.recipe, batch.sources, batch.lesson.support.classes, resume=resume, overwrite=overwrite
     )
@@ -157,17 +175,30 @@ def carry_out(
     for source in batch.sources:
         if results.is_done(source):
             yield ImageSkipped(source.name, results.frames_done(source))
-    course = _Course(results, batch.lesson.taught, batch.recipe.axes, deque(todo), total=len(todo))
+    failed = 0
     if concept is not None:
-        who = ThisProcess(concept, batch.settings, watch) if workers is None else workers(concept, batch.settings)
+        who = _workers(batch, concept, watch, workers)
+        course = _Course(results, batch, concept, who, deque(todo), total=len(todo))
         try:
             for done in who.results(course.jobs()):
                 course.take(done)
                 yield from course.news()
         finally:
-            open_source.cache_clear()
-    yield from course.news()
-    yield AllWritten(results.finish(batch.sources, complete=not course.failed), course.failed)
+            forget_open_images()
+        yield from course.news()
+        failed = course.failed
+    yield AllWritten(results.finish(batch.sources, complete=not failed), failed)
+
+
+def _workers(
+    batch: Batch,
+    concept: Concept,
+    watch: Watch | None,
+    workers: Callable[[Concept, PropagationSettings], Workers] | None,
+) -> Workers:
+    if batch.recipe.volume.are_used:
+        return Stacks(concept, batch.segmenter, batch.lesson, batch.settings, batch.recipe.axes, watch)
+    return ThisProcess(concept, batch.settings, watch) if workers is None else workers(concept, batch.settings)
 
 
 @dataclass
@@ -186,13 +217,15 @@ class _Course:
     """Hands out frames, and puts images together of what comes back, in whatever order."""
 
     results: Results
-    taught: Taught
-    axes: str
+    batch: Batch
+    concept: Concept
+    workers: Workers
     sources: deque[Source]
     total: int
     done: int = 0
     failed: int = 0
     _open: dict[str, _Waiting] = field(default_factory=dict)
+    _large: dict[Path, LargeFrame] = field(default_factory=dict)
     _events: deque[Event] = field(default_factory=deque)
 
     def jobs(self) -> Iterator[Job]:
@@ -200,7 +233,7 @@ class _Course:
         while self.sources:
             source = self.sources.popleft()
             try:
-                opened = open_source(source, self.axes)
+                opened = open_source(source, self.batch.recipe.axes)
             except FewShotError as error:
                 self._fail(source.name, str(error))
                 continue
@@ -211,12 +244,14 @@ class _Course:
                 for position in each.frames:
                     job = self._job(planned, position)
                     if job is not None:
-                        yield job
+                        yield from self._divided(job)
 
     def _job(self, planned: Planned, position: Position) -> Job | None:
         file = plane_file(planned.planes, position)
-        shot = self.taught.get((real_place(planned.source.place), position)) if planned.number == 0 else None
-        job = Job(planned.source, planned.number, position, file, self.axes, human=None if shot is None else shot.said)
+        place = real_place(planned.source.place)
+        shot = self.batch.lesson.taught.get((place, position)) if planned.number == 0 else None
+        human = None if shot is None else shot.said
+        job = Job(planned.source, planned.number, position, file, self.batch.recipe.axes, human)
         if shot is None or shot.is_partial:
             return job
         note = PlaneNote("painted")
@@ -224,9 +259,31 @@ class _Course:
         self.take(Done(job, note))
         return None
 
+    def _divided(self, job: Job) -> Iterator[Job]:
+        """Cut a large frame into several pieces of work."""
+        parts: tuple[Region, ...] = ()
+        if isinstance(self.concept, Divides) and not self.batch.recipe.volume.are_used:
+            with suppress(FewShotError):  # it will be told when its turn comes
+                parts = self.concept.parts(frame_of(job))
+        if not parts:
+            yield job
+            return
+        self._large[job.file] = large = LargeFrame(job, parts)
+        yield from large.jobs()
+
     def take(self, done: Done) -> None:
-        """Take note of a frame; write its image where it was the last one."""
+        """Take note of a frame, or of a part of one; write its image where it was the last one."""
         waiting = self._open[self.results.plan(done.job.source, done.job.number, "").key]
+        large = self._large.get(done.whole)
+        if large is not None:
+            assert isinstance(self.concept, Divides), "it has divided this frame"
+            large.take(done)
+            if not large.is_done:
+                name, position = waiting.planned.name, done.job.position
+                self._events.append(PartDone(name, position, large.done, large.total))
+                return
+            del self._large[done.whole]
+            done = large.whole(self.concept, self.batch.settings)
         waiting.left -= 1
         self.done += 1
         if done.failure:
@@ -246,7 +303,7 @@ class _Course:
         if waiting.failures:
             self._fail(name, waiting.failures[0], frames=0)
             return
-        files = self.results.finish_image(waiting.planned, waiting.opened, waiting.notes)
+        files = self.results.finish_image(waiting.planned, waiting.opened, waiting.notes, self.workers.each)
         self._events.append(ImageWritten(name, files))
 
     def _fail(self, name: str, message: str, frames: int = 1) -> None:

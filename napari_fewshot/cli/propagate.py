@@ -71,6 +71,11 @@ def propagate(
     device: options.Device = "auto",
     min_area: Annotated[int, typer.Option(help="Leave out objects of fewer pixels than this.", min=0)] = 0,
     axes: options.Axes = "",
+    consistent_along: options.Along = "",
+    slices: options.Slices = "",
+    min_extent: options.MinExtent = 1,
+    fill_gaps: options.FillGaps = 0,
+    interpolate: options.Interpolate = False,
     seed: Annotated[
         int, typer.Option(help="For methods that draw at random. Those of the package give the same with any.", min=0)
     ] = 0,
@@ -113,6 +118,7 @@ def propagate(
             objects=objects,
             seed=seed,
             threads=threads,
+            volume=options.volume_settings(consistent_along, slices, min_extent, fill_gaps, interpolate=interpolate),
         )
         cache = options.cache_settings(features, features_gib)
         _carry_out(recipe, out, resume=resume, overwrite=overwrite, cache=cache, cluster=cluster, as_json=as_json)
@@ -175,6 +181,8 @@ def _carry_out(
 
     if resume and overwrite:
         raise SettingsError("--resume keeps what is there and --overwrite replaces it; give one of them")
+    if cluster and recipe.volume.are_used:
+        raise SettingsError("workers of a cluster share no slices; leave --cluster away, or --consistent-along")
     if cluster:
         check_place(cluster)
         recipe = replace(recipe, threads=recipe.threads or 1)  # workers share the cores
@@ -230,13 +238,18 @@ def _tell(teller: Teller, event: "Event") -> None:
     match event:
         case batch.FrameDone():
             name = frame_name((event.image, *event.position))
-            how = "painted by hand" if event.score is None else f"expected IoU {event.score:.2f}"
+            by_hand = "painted by hand" if event.provenance == "painted" else event.provenance
+            how = by_hand if event.score is None else f"expected IoU {event.score:.2f}"
             remark = f" ({event.remark})" if event.remark else ""
             teller.step(f"{name}, {how}{remark}", event.done, event.total)
             teller.fact(
                 "frame", image=event.image, position=list(event.position), provenance=event.provenance,
                 score=event.score, remark=event.remark, done=event.done, total=event.total,
             )  # fmt: skip
+        case batch.PartDone():
+            name = frame_name((event.image, *event.position))
+            teller.working(f"{name}, part {event.done} of {event.total}")
+            teller.fact("part", image=event.image, position=list(event.position), done=event.done, total=event.total)
         case batch.ImageWritten():
             teller.fact("written", image=event.image, files=[str(path) for path in event.files])
         case batch.ImageFailed():

@@ -3,15 +3,25 @@
 A format is added with its file and one entry here; the dock, napari's File > Save and the command line know it then.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from napari_fewshot.errors import ExportError, SettingsError
 from napari_fewshot.io.label_stack import LabelStack
 from napari_fewshot.io.names import TIFF, default_names
+
+Share: TypeAlias = Callable[[Callable[..., None], Iterable[tuple[Any, ...]]], None]
+"""Calls a function with each of some arguments, in any order and in whichever processes, and waits for all of them."""
+
+
+def one_after_the_other(function: Callable[..., None], arguments: Iterable[tuple[Any, ...]]) -> None:
+    """Do it here."""
+    for each in arguments:
+        function(*each)
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,8 @@ class LabelFormat:
         ``joint``) and ``overwrite``, and returns the paths that it wrote.
     joint
         Whether the labels of all images go into one file or folder.
+    shared
+        Whether several processes may write one file's parts; its function takes ``share`` then, see `write_labels`.
     """
 
     name: str
@@ -41,6 +53,7 @@ class LabelFormat:
     suffixes: tuple[str, ...]
     home: str
     joint: bool = False
+    shared: bool = False
 
     @property
     def suffix(self) -> str:
@@ -70,6 +83,7 @@ LABEL_FORMATS: Final = (
         "Beside the image in its OME-Zarr, or in a new one, with colours and names; for napari, and for large images.",
         (".ome.zarr", ".zarr"),
         "ome_labels:write_ome_labels",
+        shared=True,
     ),
     LabelFormat(
         "nifti",
@@ -150,7 +164,12 @@ def format_of(path: str | Path) -> LabelFormat:
 
 
 def write_labels(
-    path: str | Path, stacks: LabelStack | Sequence[LabelStack], *, format: str = "", overwrite: bool = False
+    path: str | Path,
+    stacks: LabelStack | Sequence[LabelStack],
+    *,
+    format: str = "",
+    overwrite: bool = False,
+    share: Share = one_after_the_other,
 ) -> tuple[Path, ...]:
     """Write the labels of one or several images.
 
@@ -165,6 +184,8 @@ def write_labels(
         Name of one of `LABEL_FORMATS`; by default the path's suffix tells.
     overwrite
         Whether files that are there already may be replaced.
+    share
+        Writes the parts of formats that are written in parts; others may help there.
 
     Returns
     -------
@@ -187,7 +208,7 @@ def write_labels(
     several = not isinstance(stacks, LabelStack)
     every = [stacks] if isinstance(stacks, LabelStack) else list(stacks)
     chosen = label_format(format) if format else format_of(path)
-    write = _writer(chosen)
+    write = partial(_writer(chosen), share=share) if chosen.shared else _writer(chosen)
     if chosen.joint:
         return tuple(write(chosen.named(path), every, overwrite=overwrite))
     if not several:

@@ -22,6 +22,9 @@ from napari_fewshot.io.rasters import read_image
 
 _FILES: Final = (*PICTURES, *TIFF, *nifti.SUFFIXES, *numpy_files.SUFFIXES, *dicom.SUFFIXES)
 
+_DIGITS: Final = re.compile(r"(\d+)")
+_SUFFIX: Final = re.compile(r"(_seg\.npy|\.nii(\.gz)?|(\.ome)?\.(zarr(\.zip)?|tiff?)|\.[A-Za-z0-9]{1,5})$")
+
 Place = Path | str
 """A file or folder, or a URL as text."""
 
@@ -134,7 +137,7 @@ def _listed(path: str | os.PathLike[str]) -> list[Place]:
 
 def _inside(folder: Path) -> list[Place]:
     """List what a folder holds, by names alone: there may be a million files."""
-    found: list[Place] = []
+    found: list[str] = []
     slices = False
     try:
         with os.scandir(folder) as entries:
@@ -145,12 +148,14 @@ def _inside(folder: Path) -> list[Place]:
                 if name.endswith(dicom.SUFFIXES):
                     slices = True
                 elif name.endswith((".zarr", *_FILES)):
-                    found.append(Path(entry.path))
+                    found.append(entry.name)
     except OSError as error:
         raise ReadError(f"{folder} cannot be looked into ({error.strerror}); check its permissions") from error
     if not found and not slices:
         slices = any(dicom.is_dicom(each) for each in sorted(folder.iterdir())[:1])
-    return [*([folder] if slices else []), *sorted(found, key=lambda place: _natural(Path(place)))]
+    found.sort(key=_natural_name)
+    within = os.path.join(folder, "")
+    return [*([folder] if slices else []), *(Path(within + name) for name in found)]
 
 
 def _dicom_files(folder: Path) -> list[Path]:
@@ -167,9 +172,12 @@ def names_of(places: Iterable[Place]) -> list[str]:
     >>> names_of([Path("a/cells.tif"), Path("a/nuclei.tif"), Path("b/cells.tif")])
     ['a/cells.tif', 'nuclei', 'b/cells.tif']
     """
-    parts = [tuple(str(place).rstrip("/").replace("\\", "/").split("/")) for place in places]
-    names = [stem_of(each[-1]) for each in parts]
-    for depth in range(1, max(map(len, parts), default=0) + 1):
+    texts = [str(place).replace("\\", "/").rstrip("/") for place in places]
+    names = [stem_of(text.rpartition("/")[2]) for text in texts]
+    if len(set(names)) == len(names):
+        return names
+    parts = [text.split("/") for text in texts]
+    for depth in range(1, max(map(len, parts)) + 1):
         counts = Counter(names)
         if len(counts) == len(names):
             break
@@ -183,9 +191,14 @@ def stem_of(name: str) -> str:
     >>> stem_of("brain.nii.gz"), stem_of("a.b.ome.zarr"), stem_of("cells_seg.npy")
     ('brain', 'a.b', 'cells')
     """
-    return re.sub(r"(_seg\.npy|\.nii(\.gz)?|(\.ome)?\.(zarr(\.zip)?|tiff?)|\.[A-Za-z0-9]{1,5})$", "", name) or name
+    return _SUFFIX.sub("", name) or name
 
 
-def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
-    parts = re.split(r"(\d+)", path.name.casefold())
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts], str(path)
+def _natural(path: Path) -> tuple[list[str | int], str]:
+    return _natural_name(path.name)[0], str(path)
+
+
+def _natural_name(name: str) -> tuple[list[str | int], str]:
+    parts: list[str | int] = list(_DIGITS.split(name.casefold()))  # every other one is a number
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name

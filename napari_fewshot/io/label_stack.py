@@ -170,6 +170,8 @@ class LabelStack:
         ExportError
             If there are ids below 0, or above what four bytes hold.
         """
+        if np.dtype(self.labels.dtype) == np.uint8:  # none is smaller; saves going through all of it
+            return np.dtype(np.uint8)
         dtype = np.min_scalar_type(self.top)
         if dtype.itemsize > 4:
             raise ExportError(f"'{self.name}' would hold ids up to {self.top}; relabel it so that ids stay below 2^32")

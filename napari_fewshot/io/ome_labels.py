@@ -1,16 +1,18 @@
 """Labels beside their image in an OME-Zarr: the group ``labels``, with colours and the names of classes."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_fewshot.errors import ExportError, ReadError
 from napari_fewshot.io.atomic import filling, replacing, replacing_folder
-from napari_fewshot.io.label_stack import LabelStack
+from napari_fewshot.io.formats import Share, one_after_the_other
+from napari_fewshot.io.label_stack import LabelArray, LabelStack, Position
 from napari_fewshot.io.names import safe_name
 from napari_fewshot.io.objects import classes_of
 from napari_fewshot.io.ome_zarr import OmeImage, is_zarr, ome_image, open_node
@@ -18,6 +20,7 @@ from napari_fewshot.io.optional import needed
 from napari_fewshot.io.units import METRES, SECONDS
 
 _CHUNK: Final = 512
+_BATCH_PIXELS: Final = 1 << 24
 _SMALLEST: Final = 256  # side of the coarsest level, where there is no image to go by
 _WORDS: Final = {
     "µm": "micrometer", "nm": "nanometer", "mm": "millimeter", "cm": "centimeter", "m": "meter", "Å": "angstrom",
@@ -25,9 +28,17 @@ _WORDS: Final = {
     "h": "hour",
 }  # fmt: skip
 
+_Band: TypeAlias = tuple[Position, int, int]
+"""A plane, the first of some of its rows, and the one behind the last."""
+
 
 def write_ome_labels(
-    path: Path, stack: LabelStack, *, overwrite: bool = False, name: str = "labels"
+    path: Path,
+    stack: LabelStack,
+    *,
+    overwrite: bool = False,
+    name: str = "labels",
+    share: Share = one_after_the_other,
 ) -> tuple[Path, ...]:
     """Write labels into the group ``labels`` of an OME-Zarr.
 
@@ -44,6 +55,8 @@ def write_ome_labels(
         Whether labels of this name that are there already may be replaced.
     name
         Of these labels.
+    share
+        Writes the regions of the arrays, none of which has a chunk in common with another.
 
     Raises
     ------
@@ -59,14 +72,14 @@ def write_ome_labels(
     if not path.exists():
         with filling(path) as partial:
             _write_group(partial, layout.zarr_format)
-            _write_labels(partial / "labels" / name, stack, layout, dtype)
+            _write_labels(partial / "labels" / name, stack, layout, dtype, share)
             _list_label(partial / "labels", name, layout)
         return (path / "labels" / name,)
     folder = path / "labels"
     if not folder.resolve().is_relative_to(path.resolve()):
         raise ExportError(f"'{folder}' is a link to outside of the image; nothing is written there")
     with replacing_folder(folder / name, overwrite=overwrite) as partial:
-        _write_labels(partial, stack, layout, dtype)
+        _write_labels(partial, stack, layout, dtype, share)
     _list_label(folder, name, layout)
     return (folder / name,)
 
@@ -121,20 +134,42 @@ def _layout(stack: LabelStack, image: OmeImage | None, path: Path) -> _Layout:
 
 
 # ---------------------------------------------------------------------------- on the disk
-def _write_labels(folder: Path, stack: LabelStack, layout: _Layout, dtype: np.dtype[Any]) -> None:
+def _write_labels(folder: Path, stack: LabelStack, layout: _Layout, dtype: np.dtype[Any], share: Share) -> None:
     """Write the group of one label image."""
     _write_group(folder, layout.zarr_format, _metadata(stack, layout))
-    source: Any = stack.labels
+    source: LabelArray | Path = stack.labels
     for level, shape in enumerate(layout.shapes):
-        target = _new_array(folder / str(level), shape, dtype, stack.axes, layout.zarr_format)
-        indices = [_nearest(n, int(m)) for n, m in zip(shape, source.shape, strict=True)]
-        for position in np.ndindex(*shape[:-2]):
-            at = tuple(int(index[i]) for index, i in zip(indices, position, strict=False))
-            for top in range(0, shape[-2], _CHUNK):
-                rows = indices[-2][top : top + _CHUNK]
-                band = np.asarray(source[(*at, slice(int(rows[0]), int(rows[-1]) + 1), slice(None))])
-                target[(*position, slice(top, top + len(rows)), slice(None))] = band[rows - rows[0]][:, indices[-1]]
-        source = target
+        target = folder / str(level)
+        _new_array(target, shape, dtype, stack.axes, layout.zarr_format)
+        share(_write_planes, [(source, target, some) for some in _batches(shape)])
+        source = target  # a level follows from the one before
+
+
+def _batches(shape: tuple[int, ...]) -> list[tuple[_Band, ...]]:
+    """Cut an array into bands of rows that are a chunk high, and put some together: as much as one process does."""
+    bands = [
+        (position, top, min(top + _CHUNK, shape[-2]))
+        for position in np.ndindex(*shape[:-2])
+        for top in range(0, shape[-2], _CHUNK)
+    ]
+    count = max(1, _BATCH_PIXELS // (_CHUNK * shape[-1]))
+    return [tuple(bands[i : i + count]) for i in range(0, len(bands), count)]
+
+
+def _write_planes(source: LabelArray | Path, target: Path, bands: Sequence[_Band]) -> None:
+    """Write some bands of rows of an array, by nearest neighbours from one that covers the same; maybe in a worker."""
+    there, made = (_opened(each) if isinstance(each, Path) else each for each in (source, target))
+    indices = [_nearest(int(n), int(m)) for n, m in zip(made.shape, there.shape, strict=True)]
+    for position, top, bottom in bands:
+        at = tuple(int(index[i]) for index, i in zip(indices, position, strict=False))
+        rows = indices[-2][top:bottom]
+        band = np.asarray(there[(*at, slice(int(rows[0]), int(rows[-1]) + 1), slice(None))])
+        made[(*position, slice(top, bottom), slice(None))] = band[rows - rows[0]][:, indices[-1]]
+
+
+def _opened(folder: Path) -> Any:
+    zarr = needed("zarr", "zarr", "OME-Zarr")
+    return zarr.open_array(zarr.storage.LocalStore(folder), mode="r+")
 
 
 def _nearest(wanted: int, there: int) -> npt.NDArray[np.int64]:
@@ -142,13 +177,13 @@ def _nearest(wanted: int, there: int) -> npt.NDArray[np.int64]:
     return ((np.arange(wanted) + 0.5) * there / wanted).astype(np.int64)
 
 
-def _new_array(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], axes: str, zarr_format: int) -> Any:
+def _new_array(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], axes: str, zarr_format: int) -> None:
     zarr = needed("zarr", "zarr", "OME-Zarr")
     chunks = (*[1] * (len(shape) - 2), *(min(_CHUNK, n) for n in shape[-2:]))
     options: dict[str, Any] = {"dimension_names": list(axes.lower())}
     if zarr_format == 2:
         options = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
-    return zarr.create_array(
+    zarr.create_array(
         zarr.storage.LocalStore(folder), shape=shape, chunks=chunks, dtype=dtype, zarr_format=zarr_format, **options
     )
 

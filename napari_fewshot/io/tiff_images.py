@@ -1,5 +1,6 @@
 """TIFF images of any size: plain, multi-page, ImageJ and OME, decoded by strips or tiles as they are indexed."""
 
+import atexit
 import logging
 import math
 import os
@@ -203,8 +204,15 @@ class _OpenFiles:
                 self._files.popitem(last=False)[1].close()
             yield self._files[key]
 
+    def close(self) -> None:
+        """Close all of them; they are opened again where somebody reads on."""
+        with self._lock:
+            while self._files:
+                self._files.popitem()[1].close()
+
 
 _FILES: Final = _OpenFiles()
+atexit.register(_FILES.close)
 _JPEG: Final = (6, 7, 33007, 34892)
 
 
