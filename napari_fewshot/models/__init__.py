@@ -33,6 +33,7 @@ def load_segmenter(
     backbone: str = "auto",
     device: str = "auto",
     cache: "FeatureCache | None" = None,
+    instances: bool = False,
 ) -> FewShotSegmenter:
     """Put a segmenter together.
 
@@ -47,6 +48,8 @@ def load_segmenter(
         "auto" (cuda, else mps, else cpu), or what torch knows, such as "cuda:1".
     cache
         Where features are kept; by default up to 0.6 GiB of memory of its own.
+    instances
+        Whether objects are told apart: proposals then carry an id for each, see `InstanceSegmenter`.
 
     Raises
     ------
@@ -62,7 +65,12 @@ def load_segmenter(
     """
     from napari_fewshot.models.loading import load
 
-    return load(method, backbone, device, cache)
+    made = load(method, backbone, device, cache)
+    if not instances:
+        return made
+    from napari_fewshot.instances.segmenter import InstanceSegmenter
+
+    return InstanceSegmenter(made, made.sibling())
 
 
 def licence_notice(backbone: str = "auto") -> str:

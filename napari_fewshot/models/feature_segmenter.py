@@ -51,6 +51,10 @@ class FeatureSegmenter:
         self.name = name
         self._last: _Learnt | None = None
 
+    def sibling(self) -> "FeatureSegmenter":
+        """Make another one with the same features and method, which learns something else."""
+        return FeatureSegmenter(self.extractor, self.method, self.name)
+
     @property
     def weights(self) -> dict[str, str]:
         """What identifies the weights, by part: a hash is in each."""

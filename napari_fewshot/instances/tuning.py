@@ -1,0 +1,148 @@
+"""How to tell objects apart, chosen on what was taught: whatever finds most objects of shots that were left out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_fewshot.frames import Instances
+from napari_fewshot.instances.hills import Hills
+from napari_fewshot.instances.objects import areas
+from napari_fewshot.instances.scale import Scale
+from napari_fewshot.instances.splitting import Clues, ReliefName, SplitSettings, hills
+
+_RELIEFS: Final[tuple[ReliefName, ...]] = ("core", "both", "distance")
+_SMOOTHINGS: Final = (0.08, 0.2, 0.35)
+_THRESHOLDS: Final = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+_DEPTHS: Final = (0.02, 0.05, 0.1, 0.16, 0.25, 0.4, 1e9)
+_LEAST: Final = (0.02, 0.05, 0.1, 0.2)
+_STRICT: Final = (0.5, 0.6, 0.7, 0.8)  # of the IoU: several, so that a few objects more or less do not decide
+
+
+@dataclass(frozen=True, eq=False)
+class Rehearsed:
+    """A shot that was proposed for as if it had not been taught.
+
+    Attributes
+    ----------
+    clues
+        What is proposed there, (H, W).
+    truth
+        (H, W) its objects, numbered 1, 2, 3, ...
+    known
+        (H, W) False where nobody said anything: what is found there is not judged.
+    """
+
+    clues: Clues
+    truth: Instances
+    known: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen, and how good it was on the shots that were left out.
+
+    Attributes
+    ----------
+    settings
+        How objects are told apart.
+    radius
+        Of a usual object, in pixels.
+    f1
+        At an IoU of 0.5, in [0, 1]; None where nothing could be left out.
+    """
+
+    settings: SplitSettings
+    radius: float
+    f1: float | None = None
+
+
+def usual_radius(objects: Iterable[Instances]) -> float:
+    """Return the radius of a disk as large as the median object, in pixels, at least 1."""
+    found = np.concatenate([np.zeros(0, np.int64), *(areas(ids) for ids in objects)])
+    return max(1.0, float(np.sqrt(np.median(found) / np.pi))) if len(found) else 1.0
+
+
+def choose(shots: Sequence[Rehearsed], radius: float) -> Chosen:
+    """Choose settings: first the relief, then the threshold; depth and smallest area with each.
+
+    Parameters
+    ----------
+    shots
+        At least one with an object; else it stays with what is usual.
+    radius
+        Of a usual object, in pixels.
+    """
+    scale = Scale.for_radius(radius)
+    reduced = [
+        Rehearsed(shot.clues.at(scale), scale.picked(shot.truth), scale.picked(shot.known.astype(np.int32)) > 0)
+        for shot in shots
+    ]
+    if not any(shot.truth.any() for shot in reduced):
+        return Chosen(SplitSettings(), radius)
+    small = radius / scale.step
+    first = [SplitSettings(relief=r, smoothing=s) for r in _RELIEFS for s in _SMOOTHINGS]
+    best = max((_tried(reduced, each, small) for each in first), key=lambda found: found[0])
+    others = [replace(best[2], threshold=t) for t in _THRESHOLDS if t != best[2].threshold]
+    best = max([best, *(_tried(reduced, each, small) for each in others)], key=lambda found: found[0])
+    return Chosen(best[2], radius, best[1])
+
+
+def _tried(shots: Sequence[Rehearsed], settings: SplitSettings, radius: float) -> tuple[float, float, SplitSettings]:
+    """(merit, F1 at 0.5, settings with the best depth and smallest area)."""
+    tables = [_Table(hills(shot.clues, settings, radius), shot) for shot in shots]
+    usual = np.pi * radius**2
+    best: tuple[float, float, SplitSettings] | None = None
+    for depth in _DEPTHS:
+        cuts = [table.cut(depth) for table in tables]
+        for least in _LEAST:
+            counts = np.sum([cut.counts(least * usual) for cut in cuts], axis=0)  # (IoUs, (found, proposed, true))
+            f1 = 2 * counts[:, 0] / np.maximum(counts[:, 1] + counts[:, 2], 1)
+            merit = float(2 * f1[0] + f1[1:].mean())
+            if best is None or merit > best[0]:
+                best = merit, float(f1[0]), replace(settings, depth=depth, min_area=least)
+    assert best is not None
+    return best
+
+
+class _Table:
+    """How many pixels each hill shares with each true object, so that every cut is judged without an image."""
+
+    def __init__(self, found: Hills, shot: Rehearsed) -> None:
+        self._hills = found
+        self._true = np.bincount(shot.truth.ravel())
+        width = len(self._true)
+        keys = found.ids[shot.known].astype(np.int64) * width + shot.truth[shot.known]
+        pairs, self._shared = np.unique(keys, return_counts=True)
+        self._hill, self._object = pairs // width, pairs % width
+
+    def cut(self, depth: float) -> "_Cut":
+        root = self._hills.roots(depth)[self._hill]
+        width = len(self._true)
+        pairs, at = np.unique(root * width + self._object, return_inverse=True)
+        shared = np.bincount(at, self._shared, len(pairs))
+        found = np.bincount(root, self._shared, int(self._hills.ids.max()) + 1)
+        return _Cut(pairs // width, pairs % width, shared, found, self._true)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """Pixels that found objects share with true ones."""
+
+    hill: npt.NDArray[np.int64]
+    object: npt.NDArray[np.int64]
+    shared: npt.NDArray[np.float64]
+    found: npt.NDArray[np.float64]
+    true: npt.NDArray[np.int64]
+
+    def counts(self, least: float) -> npt.NDArray[np.float64]:
+        """(IoUs, 3): objects that are right, found, and true."""
+        large = self.found >= max(least, 1)
+        large[0] = False
+        pairs = large[self.hill] & (self.object > 0)
+        hill, true, shared = self.hill[pairs], self.object[pairs], self.shared[pairs]
+        iou = shared / (self.found[hill] + self.true[true] - shared)
+        proposed, there = int(large.sum()), int((self.true[1:] > 0).sum())
+        return np.array([[int((iou > strict).sum()), proposed, there] for strict in _STRICT], np.float64)
