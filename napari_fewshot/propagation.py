@@ -10,6 +10,7 @@ import numpy as np
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.frames import Frame, FrameKey, Labels
 from napari_fewshot.imaging.cleanup import CleanUp, above_thresholds, clean_up
+from napari_fewshot.instances.fitting import follow, with_taught
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import Concept, FewShotSegmenter, TileProgress
 from napari_fewshot.support import UNLABELLED, Shot, SupportSet
@@ -122,7 +123,10 @@ def propose_one(
     tidy = tidied(sure, None if shot is None else shot.said, settings)
     if tidy is labels:
         return proposal
-    return replace(proposal, labels=tidy, uncleaned=None if settings.does_nothing else labels)
+    ids = proposal.instances
+    if ids is not None:
+        ids = follow(with_taught(ids, shot), tidy, concept.support.counted_ids)
+    return replace(proposal, labels=tidy, uncleaned=None if settings.does_nothing else labels, instances=ids)
 
 
 def tidied(labels: Labels, human: Labels | None, steps: CleanUp) -> Labels:

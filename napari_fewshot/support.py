@@ -411,7 +411,7 @@ def _checked_labels(frame: Frame, labels: npt.ArrayLike) -> Labels:
 def _check_ids(frame: Frame, given: npt.NDArray[np.generic]) -> None:
     if given.dtype.kind not in "uib":
         raise MaskError(f"objects of '{frame.name}' have ids of type {given.dtype}; number them 1, 2, 3, ...")
-    if given.size and (given.min() < 0 or given.max() > _MAX_ID):  # type: ignore[operator]
+    if given.size and (given.min() < 0 or given.max() > _MAX_ID):
         raise MaskError(f"objects of '{frame.name}' have ids from {given.min()} to {given.max()}; use 1 to {_MAX_ID:,}")
 
 

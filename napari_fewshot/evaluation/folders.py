@@ -200,6 +200,19 @@ def folder_journal_settings(
     }
 
 
+def draw_images(
+    labels: Sequence[Labels], protocol: FolderProtocol, shots: int, seed: int
+) -> tuple[list[int], list[int]] | None:
+    """Return which images of a data set are taught and which are asked; None where there are too few.
+
+    It is the order that the project's yardstick draws (docs/benchmarks.md), so that figures can be compared.
+    """
+    order = [int(i) for i in np.random.default_rng(1000 * seed + 7).permutation(len(labels))]
+    support = [i for i in order if _shows_something(labels[i], protocol.least_foreground)][:shots]
+    queries = [i for i in order if i not in support][: protocol.queries]
+    return (support, queries) if len(support) == shots and queries else None
+
+
 class _Desk:
     """One data set at work: what was read of it."""
 
@@ -212,14 +225,11 @@ class _Desk:
 
     def ask(self, shots: int, seed: int) -> SetOutcome | None:
         labels = self.labels()
-        # The order that the project's yardstick draws (docs/benchmarks.md), so that figures can be compared.
-        order = [int(i) for i in np.random.default_rng(1000 * seed + 7).permutation(len(labels))]
-        support = [i for i in order if _shows_something(labels[i], self.protocol.least_foreground)][:shots]
-        queries = [i for i in order if i not in support][: self.protocol.queries]
-        if len(support) < shots or not queries:
+        drawn = draw_images(labels, self.protocol, shots, seed)
+        if drawn is None:
             return None
         try:
-            return self._asked(support, queries, shots, seed)
+            return self._asked(*drawn, shots, seed)
         except (SupportError, ImageError) as error:
             return SetOutcome(self.data_set.name, shots, seed, failure=str(error))
 

@@ -10,7 +10,7 @@ from skimage.segmentation import watershed
 from napari_fewshot.frames import Instances, Labels
 from napari_fewshot.instances.objects import connected, numbered
 from napari_fewshot.proposals import Proposal
-from napari_fewshot.support import BACKGROUND, UNLABELLED
+from napari_fewshot.support import BACKGROUND, UNLABELLED, Shot
 
 
 def with_classes(ids: Instances, proposal: Proposal, counted: Sequence[int]) -> tuple[Labels, Instances]:
@@ -41,6 +41,14 @@ def with_classes(ids: Instances, proposal: Proposal, counted: Sequence[int]) -> 
     sums = [ndi.sum_labels(proposal.probabilities[row], ids, np.arange(1, count + 1)) for row in rows]
     of = np.concatenate([[BACKGROUND], np.asarray(known)[np.argmax(sums, axis=0)]]).astype(np.int32)
     return np.where(ids > 0, of[ids], labels).astype(np.int32), ids
+
+
+def with_taught(ids: Instances, shot: Shot | None) -> Instances:
+    """Put the objects that a person numbered over those that were proposed, which get numbers behind theirs."""
+    if shot is None or shot.instances is None or shot.instances.shape != ids.shape or not shot.instances.any():
+        return ids
+    behind = np.where(ids > 0, numbered(ids) + shot.instances.max(), 0)
+    return np.where(shot.instances > 0, shot.instances, behind).astype(np.int32)
 
 
 def follow(ids: Instances, labels: Labels, counted: Sequence[int]) -> Instances:

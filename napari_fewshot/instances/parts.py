@@ -63,4 +63,4 @@ def core_of(ids: Instances, labels: Labels) -> Labels:
         return np.zeros(ids.shape, np.int32)
     inside = depth(ids)
     deepest = np.concatenate([[1], ndi.maximum(inside, ids, np.arange(1, ids.max() + 1))]).astype(np.float32)
-    return ((ids > 0) & (inside > _CORE * deepest[ids]) & (labels != UNLABELLED)).astype(np.int32)
+    return np.asarray((ids > 0) & (inside > _CORE * deepest[ids]) & (labels != UNLABELLED), np.int32)

@@ -42,7 +42,7 @@ class Scale:
         if self.step == 1:
             return ids
         rows, columns = (np.minimum(np.arange(self.step // 2, n + self.step // 2, self.step), n - 1) for n in ids.shape)
-        return ids[rows[:, None], columns]
+        return np.asarray(ids[rows[:, None], columns], np.int32)
 
     def restored(self, ids: Instances, mask: npt.NDArray[np.bool_]) -> Instances:
         """Carry objects back to all pixels (H, W) of a mask; one that no object reaches stays 0.
@@ -54,4 +54,4 @@ class Scale:
         blocks = np.kron(ids, np.ones((self.step, self.step), np.int32))[: mask.shape[0], : mask.shape[1]]
         sure = np.where(mask, blocks, 0)
         flat = np.zeros(mask.shape, np.uint8)
-        return watershed(flat, sure, mask=mask, connectivity=2).astype(np.int32)
+        return np.asarray(watershed(flat, sure, mask=mask, connectivity=2), np.int32)
