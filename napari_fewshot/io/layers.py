@@ -14,9 +14,9 @@ from napari_fewshot.io.image_file import ImageFile
 from napari_fewshot.io.images import open_images, stem_of
 from napari_fewshot.io.label_stack import LabelArray, LabelStack
 from napari_fewshot.io.masks import open_labels, whole_numbers
-from napari_fewshot.io.names import default_names
+from napari_fewshot.io.names import check_inside, default_names
 from napari_fewshot.io.numpy_files import is_cellpose
-from napari_fewshot.io.ome_zarr import check_inside, is_zarr, label_names, open_node
+from napari_fewshot.io.ome_zarr import is_zarr, label_names, open_node
 from napari_fewshot.io.units import axes_letters
 from napari_fewshot.support import LabelClass
 

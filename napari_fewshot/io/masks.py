@@ -13,8 +13,8 @@ from napari_fewshot.io import numpy_files
 from napari_fewshot.io.coco import coco_classes, read_coco
 from napari_fewshot.io.image_file import ImageFile
 from napari_fewshot.io.images import names_of, open_images
-from napari_fewshot.io.names import PICTURES
-from napari_fewshot.io.ome_zarr import check_inside, is_url, is_zarr, label_names, open_node, open_ome_zarr
+from napari_fewshot.io.names import PICTURES, check_inside
+from napari_fewshot.io.ome_zarr import is_url, is_zarr, label_names, open_node, open_ome_zarr
 from napari_fewshot.io.rasters import read_raster
 from napari_fewshot.support import MAX_CLASSES, UNLABELLED, LabelClass, Shot
 

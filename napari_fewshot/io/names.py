@@ -1,9 +1,12 @@
 """Names of files, from names of layers and images, that every file system takes."""
 
+import posixpath
 import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Final
+
+from napari_fewshot.errors import ReadError
 
 TIFF: Final = (".tif", ".tiff")
 PICTURES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -58,3 +61,17 @@ def distinct(names: Iterable[str]) -> list[str]:
         taken.add(name.casefold())
         found.append(name)
     return found
+
+
+def check_inside(inner: str, path: object) -> str:
+    """Return a path that a file or folder names within itself, refusing one that leads out of it.
+
+    Raises
+    ------
+    ReadError
+        If it does.
+    """
+    tidy = posixpath.normpath(inner.replace("\\", "/"))
+    if tidy.startswith(("/", "../")) or tidy in ("..", ".") or ":" in tidy.split("/")[0]:
+        raise ReadError(f"{path} names '{inner}', which lies outside of it; it is not opened")
+    return tidy

@@ -6,7 +6,6 @@ arrays stay below their group, and no chunk may be larger than memory could hold
 
 import math
 import os
-import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from napari_fewshot.errors import ReadError
 from napari_fewshot.io.image_file import ImageFile
+from napari_fewshot.io.names import check_inside
 from napari_fewshot.io.optional import needed
 from napari_fewshot.io.rasters import DECODER_ERRORS, damaged
 from napari_fewshot.io.units import unit_symbol
@@ -164,20 +164,6 @@ def label_names(group: Any) -> tuple[str, ...]:
         return ()
     attributes = dict(group["labels"].attrs)
     return tuple(str(name) for name in attributes.get("ome", attributes).get("labels", ()))
-
-
-def check_inside(inner: str, path: object) -> str:
-    """Return a path within a group, refusing one that leads out of it.
-
-    Raises
-    ------
-    ReadError
-        If it does.
-    """
-    tidy = posixpath.normpath(inner.replace("\\", "/"))
-    if tidy.startswith(("/", "../")) or tidy in ("..", ".") or ":" in tidy.split("/")[0]:
-        raise ReadError(f"{path} names '{inner}', which lies outside of it; it is not opened")
-    return tidy
 
 
 class _Chunked:

@@ -4,6 +4,7 @@ import atexit
 import logging
 import math
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +18,14 @@ import tifffile
 
 from napari_fewshot.errors import ReadError
 from napari_fewshot.io.image_file import ImageFile
+from napari_fewshot.io.names import check_inside
 from napari_fewshot.io.rasters import DECODER_ERRORS, damaged
 from napari_fewshot.io.units import unit_symbol
 
 _MOST_OPEN: Final = 8
 _PAGES_ARE_LOST: Final = ("page offset", "invalid offset to", "missing data offset", "missing data ByteCounts")
 _MOST_SEGMENT_BYTES: Final = 2**31  # of a strip or tile, once decoded
+_MOST_PLANES: Final = 2**22
 _FREE_LETTERS: Final = "ZTQPARHE"  # for axes without a meaning, in this order
 _KNOWN: Final = set("YXSC" + _FREE_LETTERS)
 
@@ -37,6 +40,7 @@ def open_tiff(path: Path) -> tuple[ImageFile, ...]:
     """
     try:
         with _complaints() as complaints, tifffile.TiffFile(path) as file:
+            _check_ome(file, path)
             series = [each for each in file.series if each.shape and 0 not in each.shape]
             opened = tuple(_image(path, file, number, each) for number, each in enumerate(series))
     except ReadError:
@@ -49,6 +53,17 @@ def open_tiff(path: Path) -> tuple[ImageFile, ...]:
     if not opened:
         raise ReadError(f"{path} holds no image; save it again")
     return opened
+
+
+def _check_ome(file: tifffile.TiffFile, path: Path) -> None:
+    """Refuse OME metadata of more planes than anybody has, which would all be made up, or of files elsewhere."""
+    told = (file.ome_metadata or "") if file.is_ome else ""
+    for pixels in re.findall(r"<(?:\w+:)?Pixels\b[^>]*>", told):
+        planes = math.prod(int(n) for n in re.findall(r"\bSize[ZCT]\s*=\s*[\"'](\d+)", pixels))
+        if planes > _MOST_PLANES:
+            raise ReadError(f"{path} claims to hold {planes:,} planes; it is damaged: save it again")
+    for name in re.findall(r"\bFileName\s*=\s*[\"']([^\"']*)", told):
+        check_inside(name, path)
 
 
 def _image(path: Path, file: tifffile.TiffFile, number: int, series: Any) -> ImageFile:
@@ -112,7 +127,7 @@ def _region(series: Any, index: tuple[Any, ...], path: Path) -> npt.NDArray[Any]
     if shape[len(shape) - within :] != tuple(keyframe.shape):  # pages that are no planes
         return np.asarray(series.asarray()[index])
     leading = shape[: len(shape) - within]
-    chosen = [np.atleast_1d(np.arange(n)[part]) for n, part in zip(leading, index, strict=False)]
+    chosen = [_numbers(part, n) for part, n in zip(index, leading, strict=False)]
     numbers = np.ravel_multi_index(np.ix_(*chosen), leading).ravel() if leading else [0]
     pages = [_page_region(series.pages[int(i)], keyframe, index[len(leading) :], path) for i in numbers]
     kept = [len(each) for each, part in zip(chosen, index, strict=False) if isinstance(part, slice)]
@@ -165,7 +180,9 @@ def _segments(
 def _check_segments(page: Any, keyframe: Any, path: Path) -> None:
     """Refuse strips and tiles that lie behind the end of the file, or are larger than memory holds."""
     size = page.parent.filehandle.size
-    if any(offset + count > size for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)):
+    _check_count(page, keyframe, path)
+    ends = np.add(page.dataoffsets, page.databytecounts, dtype=np.float64)  # which may lie beyond 64 bits
+    if ends.size and ends.max() > size:
         raise damaged(path, ValueError("the file ends too early"))
     tall = keyframe.tilelength if keyframe.is_tiled else min(keyframe.rowsperstrip, keyframe.imagelength)
     wide = keyframe.tilewidth if keyframe.is_tiled else keyframe.imagewidth
@@ -173,10 +190,23 @@ def _check_segments(page: Any, keyframe: Any, path: Path) -> None:
         raise ReadError(f"{path} has parts of {tall} x {wide} pixels that are decoded as a whole; save it with tiles")
 
 
+def _check_count(page: Any, keyframe: Any, path: Path) -> None:
+    """Refuse a page that claims more strips or tiles than it lists: to go through what is not there takes for ever."""
+    listed = min(len(page.dataoffsets), len(page.databytecounts))
+    if math.prod(keyframe.chunked) > listed and not keyframe.is_contiguous:
+        raise damaged(path, ValueError(f"it lists {listed} of {math.prod(keyframe.chunked):,} strips or tiles"))
+
+
 def _bounds(part: Any, length: int) -> tuple[int, int]:
     """First row of an index, and the one after the last."""
-    rows = np.arange(length)[part]
-    return (0, 0) if rows.size == 0 else (int(rows.min()), int(rows.max()) + 1)
+    rows = range(length)[part]
+    return (rows, rows + 1) if isinstance(rows, int) else (min(rows), max(rows) + 1) if rows else (0, 0)
+
+
+def _numbers(part: Any, length: int) -> list[int]:
+    """All that an index means."""
+    numbers = range(length)[part]
+    return [numbers] if isinstance(numbers, int) else list(numbers)
 
 
 def _relative(part: Any, start: int) -> Any:
