@@ -99,6 +99,7 @@ class FakeLayers:
         self.at: Any = next(((uid, 0) for uid in stacks), None)
         self.trouble = ""
         self.brush: tuple[Any, int, bool] | None = None
+        self.depth_axes: dict[str, int | None] = {}
         self.drawn: dict[Any, list[Box]] = {}
         self.drawing: tuple[Any, int] | None = None
         self.kept_boxes: list[Any] = []
@@ -121,6 +122,9 @@ class FakeLayers:
 
     def choose(self, uid: str, chosen: bool) -> None:
         (self.unchosen.discard if chosen else self.unchosen.add)(uid)
+
+    def set_depth_axis(self, uid: str, axis: int | None) -> None:
+        self.depth_axes[uid] = axis
 
     def set_channel_axis(self, uid: str, axis: int | None) -> None:
         self.stacks[uid] = np.moveaxis(self.stacks[uid], axis, -1) if axis is not None else self.stacks[uid]

@@ -24,13 +24,18 @@ def unit_symbol(name: object) -> str:
     return _UNIT_NAMES.get(word, _UNIT_NAMES.get(word.lower(), word))
 
 
+def axis_letter(label: object) -> str:
+    """Give the letter of an axis that is called so: T, Z, C, Y or X; "" for any other name."""
+    return _AXIS_NAMES.get(str(label).strip().lower(), "")
+
+
 def axes_letters(axis_labels: Sequence[str] | None, ndim: int) -> str | None:
     """Turn axis labels into the letters T Z C Y X; None, which is the default order, where they say something else.
 
     >>> axes_letters(("time", "y", "x"), 3), axes_letters(("-3", "-2", "-1"), 3)
     ('TYX', None)
     """
-    letters = [_AXIS_NAMES.get(str(label).strip().lower(), "") for label in axis_labels or ()]
+    letters = [axis_letter(label) for label in axis_labels or ()]
     axes = "".join(letters)
     usable = len(letters) == len(axes) == len(set(axes)) == ndim and axes.endswith("YX")
     return axes if usable else None

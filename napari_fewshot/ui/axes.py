@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_fewshot.errors import ImageError, MaskError
+from napari_fewshot.io.units import axis_letter
 
+_MORE_AXES = "TPQARHE"
 _CHANNEL_NAMES = frozenset({"c", "ch", "channel", "channels"})
 
 
@@ -207,6 +209,30 @@ class LazyFrame:
         if channel_axis is None:
             return pixels
         return np.moveaxis(pixels, sum(axis < channel_axis for axis in self.layout.plane), -1)
+
+
+def guess_depth_axis(axis_labels: Sequence[str], sliders: Sequence[int]) -> int | None:
+    """Find the axis of depth among those that one moves along: what is called so, or else the last without a name.
+
+    >>> guess_depth_axis(("t", "z", "y", "x"), (0, 1)), guess_depth_axis(("time", "y", "x"), (0,))
+    (1, None)
+    """
+    letters = {axis: axis_letter(axis_labels[axis]) for axis in sliders}
+    called = [axis for axis, letter in letters.items() if letter == "Z"]
+    nameless = [axis for axis, letter in letters.items() if not letter]
+    return called[0] if called else nameless[-1] if nameless else None
+
+
+def slider_letters(axis_labels: Sequence[str], sliders: Sequence[int], depth: int | None) -> str:
+    """Give a letter to each axis that one moves along: Z for depth, T for time, others for more.
+
+    >>> slider_letters(("-4", "-3", "-2", "-1"), (0, 1), depth=1)
+    'TZ'
+    """
+    times = [axis for axis in sliders if axis != depth and axis_letter(axis_labels[axis]) == "T"]
+    others = [axis for axis in reversed(sliders) if axis != depth and axis not in times]
+    letters = {**dict(zip((*times, *others), _MORE_AXES, strict=False)), depth: "Z"}
+    return "".join(letters.get(axis, "") for axis in sliders)
 
 
 def guess_channel_axis(axis_labels: Sequence[str], rgb: bool) -> int | None:

@@ -197,6 +197,14 @@ class Controller:
         self._sync_frames()
 
     @_reported
+    def set_depth_axis(self, uid: str, axis: int | None) -> None:
+        """Say which axis of an image is its depth."""
+        self._layers.set_depth_axis(uid, axis)
+        self.session.add_frames(self._layers.frames())
+        if self.session.propagation.volume.are_used:
+            self._propose_anew()
+
+    @_reported
     def use_settings(self, settings: SegmenterSettings) -> None:
         """Work with another method, backbone or device from the next run on."""
         self.upkeep.pause()
@@ -223,7 +231,14 @@ class Controller:
     @_reported
     def use_propagation(self, changed: Mapping[str, Any]) -> None:
         """Make proposals in another way from the next run on: fields of `PropagationSettings` that change."""
-        self.session.propagation = replace(self.session.propagation, **changed)
+        before = self.session.propagation
+        self.session.propagation = replace(before, **changed)
+        if self.session.propagation.volume != before.volume:  # each slice is seen beside others now, or no longer
+            self._propose_anew()
+
+    def _propose_anew(self) -> None:
+        self.sync.take_all_corrections()
+        self.proposing.refresh(self.sync.shown_or_none())
 
     @_reported
     def set_unpainted(self, meaning: Unpainted) -> None:

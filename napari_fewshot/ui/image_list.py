@@ -1,8 +1,10 @@
 """The list of image layers to label behind its button, and the choice of a channel axis for each."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Final
 
-from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtCore import QSize, Qt, Signal, SignalInstance
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -19,6 +21,10 @@ from qtpy.QtWidgets import (
 from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.keymap import on_button
 from napari_fewshot.ui.state import ImageChoice
+
+
+_CHANNELS: Final = "The axis that holds channels: a slice then has all of them, and no slider moves along it."
+_DEPTH: Final = "The axis along which slices lie upon each other; those that one moves along beside are time points."
 
 
 class ImageList(QListWidget):
@@ -97,10 +103,11 @@ class ImagesButton(QPushButton):
         self.setText(on_button(Action.IMAGES, self.title))
 
 
-class ChannelChoices(QWidget):
-    """For every stack: which of its axes holds channels, if any."""
+class AxisChoices(QWidget):
+    """For every stack: which of its axes holds channels, and which is depth, if any."""
 
     channel_axis_chosen = Signal(str, object)
+    depth_axis_chosen = Signal(str, object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -119,25 +126,28 @@ class ChannelChoices(QWidget):
         while self._form.rowCount():
             self._form.removeRow(0)
         for image in with_axes:
-            self._form.addRow(QLabel(f"Channels of {image.name}"), self._choice(image))
+            channels = _choice(image.uid, image.axes, image.channel_axis, "none", _CHANNELS)
+            channels.activated.connect(partial(self._tell, self.channel_axis_chosen, channels))
+            self._form.addRow(QLabel(f"Channels of {image.name}"), channels)
+            if image.sliders:
+                depth = _choice(image.uid, image.sliders, image.depth_axis, "none, it is a movie", _DEPTH)
+                depth.activated.connect(partial(self._tell, self.depth_axis_chosen, depth))
+                self._form.addRow(QLabel(f"Depth of {image.name}"), depth)
         self.setVisible(bool(with_axes))
 
-    def _choice(self, image: ImageChoice) -> QComboBox:
-        box = QComboBox()
-        box.setObjectName(image.uid)
-        box.setToolTip("The axis that holds channels: a slice then has all of them, and no slider moves along it.")
-        box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        box.setMinimumContentsLength(8)
-        box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        box.addItem("none", None)
-        for axis, name in image.axes:
-            box.addItem(name, axis)
-        axes = [None, *(axis for axis, _ in image.axes)]  # Qt finds everything but None
-        box.setCurrentIndex(axes.index(image.channel_axis))
-        box.activated.connect(self._on_activated)
-        return box
+    def _tell(self, chosen: SignalInstance, box: QComboBox, row: int) -> None:
+        chosen.emit(box.objectName(), box.itemData(row))
 
-    def _on_activated(self, index: int) -> None:
-        box = self.sender()
-        if isinstance(box, QComboBox):
-            self.channel_axis_chosen.emit(box.objectName(), box.itemData(index))
+
+def _choice(uid: str, axes: Sequence[tuple[int, str]], chosen: int | None, nothing: str, hint: str) -> QComboBox:
+    box = QComboBox()
+    box.setObjectName(uid)
+    box.setToolTip(hint)
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(8)
+    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    box.addItem(nothing, None)
+    for axis, name in axes:
+        box.addItem(name, axis)
+    box.setCurrentIndex([None, *(axis for axis, _ in axes)].index(chosen))  # Qt finds everything but None
+    return box

@@ -108,6 +108,10 @@ class Layers(Protocol):
         """Say which axis of an image holds channels."""
         ...
 
+    def set_depth_axis(self, uid: str, axis: int | None) -> None:
+        """Say which axis of an image is its depth."""
+        ...
+
     def frames(self) -> Sequence[Frame]:
         """Every frame of every chosen image, lazily read."""
         ...

@@ -6,7 +6,6 @@ from typing import Final
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QSpinBox, QVBoxLayout, QWidget
 
-from napari_fewshot.ui.banner import wrapping_label
 from napari_fewshot.volumes.settings import VolumeSettings
 
 _LARGEST: Final = 1_000_000
@@ -15,7 +14,7 @@ _TITLES: Final = {"Z": "through the depth (z)", "T": "through time (t)"}
 
 
 class VolumeBox(QWidget):
-    """A switch for neighbouring slices, along which axis they lie, and what becomes of objects across them."""
+    """A switch for neighbouring slices, and below it what there is to choose then; hidden where there is no stack."""
 
     chosen = Signal(object)
     """The `VolumeSettings` to use from now on."""
@@ -37,7 +36,8 @@ class VolumeBox(QWidget):
         self.interpolate.setToolTip(
             "Between two slices that you painted in full, the shapes half-way from one to the other count as well."
         )
-        self._form = QFormLayout()
+        self._options = QWidget()
+        self._form = QFormLayout(self._options)
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.setSpacing(4)
         self._form.addRow("Slices follow", self.along)
@@ -46,21 +46,18 @@ class VolumeBox(QWidget):
         self._form.addRow("On at least", self.min_extent)
         self._form.addRow("Fill gaps up to", self.fill_gaps)
         self._form.addRow(self.interpolate)
-        about = wrapping_label()
-        about.setText("For stacks and movies. What you painted or corrected is never touched.")
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
-        column.addWidget(about)
         column.addWidget(self.neighbours)
-        column.addLayout(self._form)
+        column.addWidget(self._options)
         self._waiting = QTimer(self)  # proposals are made anew when somebody stops turning a number, not for each
         self._waiting.setSingleShot(True)
         self._waiting.setInterval(_DELAY)
         self._waiting.timeout.connect(self._tell)
         self._is_showing = False
         self._axes: tuple[str, ...] = ()
-        self.show_volumes(VolumeSettings(), "Z")
+        self.show_volumes(VolumeSettings(), "")
         for box in (self.first, self.last, self.min_extent, self.fill_gaps):
             box.valueChanged.connect(self._on_change)
         for switch in (self.neighbours, self.interpolate):
@@ -68,7 +65,8 @@ class VolumeBox(QWidget):
         self.along.activated.connect(self._on_change)
 
     def show_volumes(self, settings: VolumeSettings, axes: Sequence[str]) -> None:
-        """Draw settings, with the letters of the axes that there are to choose from."""
+        """Draw settings, with the letters of the axes that there are to choose from, or none."""
+        self.setVisible(bool(axes) or settings.are_used)
         if self._waiting.isActive():  # what is being chosen is newer
             return
         self._is_showing = True
@@ -91,14 +89,10 @@ class VolumeBox(QWidget):
             self.interpolate.setChecked(settings.interpolate)
         finally:
             self._is_showing = False
-        self._enable()
-
-    def _enable(self) -> None:
-        for box in (self.along, self.first, self.last, self.min_extent, self.fill_gaps, self.interpolate):
-            box.setEnabled(self.neighbours.isChecked())
+        self._options.setVisible(self.neighbours.isChecked())
 
     def _on_change(self) -> None:
-        self._enable()
+        self._options.setVisible(self.neighbours.isChecked())
         if not self._is_showing:
             self._waiting.start()
 

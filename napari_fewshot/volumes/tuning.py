@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_fewshot.errors import FewShotError
-from napari_fewshot.frames import Frame, Labels
+from napari_fewshot.frames import Frame, FrameKey, Labels
 from napari_fewshot.segmenter import Concept, FewShotSegmenter, TileProgress
 from napari_fewshot.support import BACKGROUND, UNLABELLED, Shot, SupportSet
 from napari_fewshot.volumes.concept import Consistency, Place, Surroundings, VolumeConcept
@@ -94,8 +94,10 @@ def learn_consistency(
         With the best weights; with those of `Weights` where nothing can be left out.
     """
     support, frames = concept.support, tuple(frames)
-    series = series_along((*(shot.frame for shot in support), *frames), settings.along)
-    placed = [shot for shot in support if _lies_in(series, shot, settings.along)]
+    here = {frame.key: frame for frame in frames}
+    shots = [_as_in(here, shot) for shot in support]
+    series = series_along((*(shot.frame for shot in shots), *frames), settings.along)
+    placed = [shot for shot in shots if _lies_in(series, shot, settings.along)]
     question = _question(segmenter, support, placed, series, settings)
     if question not in _remembered:
         _remembered[question] = best_weights(segmenter, support, placed, frames, settings, progress)
@@ -105,6 +107,12 @@ def learn_consistency(
     if weights.near:
         alone = {shot.key: segmenter.learn(SupportSet([shot]), progress=progress) for shot in placed if shot.class_ids}
     return Consistency(concept, settings, weights, alone)
+
+
+def _as_in(here: Mapping[FrameKey, Frame], shot: Shot) -> Shot:
+    """Take a shot to lie where its frame does now: somebody may have said since what the axes of its image are."""
+    stack = here[shot.key].stack if shot.key in here else shot.frame.stack
+    return shot if stack is shot.frame.stack else replace(shot, frame=replace(shot.frame, stack=stack))
 
 
 def _lies_in(series: Mapping[SeriesId, Series], shot: Shot, along: str) -> bool:

@@ -157,7 +157,7 @@ def test_a_channel_axis_can_be_chosen_and_taken_back(window: Any) -> None:
     assert len(dock.controller.session.frames) == 10
     dock.controller.paint()
     viewer.layers["image labels"].data[0, 0, 5, 5] = 1
-    box = dock.panel.channels.findChild(object, "image")
+    box = dock.panel.axes.findChild(object, "image")
     box.setCurrentIndex(1)
     box.activated.emit(1)
     assert list(dock.controller.session.frames) == [("image", z) for z in range(5)]
@@ -244,7 +244,7 @@ def test_proposals_do_not_outlive_an_image_of_another_size(window: Any) -> None:
 def test_no_channel_axis_reads_none(window: Any) -> None:
     viewer, dock = window
     viewer.add_image(np.zeros((2, 5, 30, 30)), name="image")
-    box = dock.panel.channels.findChild(object, "image")
+    box = dock.panel.axes.findChild(object, "image")
     assert box.currentText() == "none"
 
 

@@ -12,7 +12,7 @@ def test_what_is_chosen_is_told_once_somebody_stops_choosing(qtbot):
     box = VolumeBox()
     qtbot.addWidget(box)
     box.show_volumes(VolumeSettings(), "TZ")
-    assert not box.along.isEnabled()
+    assert not box.along.isVisibleTo(box)
     told = []
     box.chosen.connect(told.append)
     box.neighbours.setChecked(True)
@@ -23,7 +23,16 @@ def test_what_is_chosen_is_told_once_somebody_stops_choosing(qtbot):
     box.interpolate.setChecked(True)
     qtbot.waitUntil(lambda: bool(told), timeout=5000)
     assert told == [VolumeSettings("Z", first=4, last=4, min_extent=3, interpolate=True)]
-    assert box.along.isEnabled()
+    assert box.along.isVisibleTo(box)
+
+
+def test_where_there_is_no_stack_there_is_nothing_to_choose(qtbot):
+    box = VolumeBox()
+    qtbot.addWidget(box)
+    box.show_volumes(VolumeSettings(), "")
+    assert box.isHidden()
+    box.show_volumes(VolumeSettings("Z"), "")
+    assert not box.isHidden()
 
 
 def test_settings_are_drawn_without_being_told_again(qtbot):
