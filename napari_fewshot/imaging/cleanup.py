@@ -247,7 +247,8 @@ def _has_centre(inside: npt.NDArray[np.bool_], centres: npt.NDArray[Any]) -> npt
     with_centre = np.zeros(int(objects.max()) + 1, bool)
     with_centre[objects[centres > 0]] = True
     with_centre[0] = False
-    return with_centre[objects]
+    has_one: npt.NDArray[np.bool_] = with_centre[objects]
+    return has_one
 
 
 def keep_largest(labels: Labels) -> Labels:

@@ -17,6 +17,12 @@ _POINTS: Final = 128
 _QUANTILES: Final = np.linspace(0.02, 0.98, 17)
 _MAX_COLOURS: Final = 3
 
+_LEAST_FAR: Final = 0.15
+"""Distance, in the unit of `likeness`, up to which nothing is called unlike."""
+_FAR_FROM_ONE: Final = 0.25
+"""The same where there is one shot: how far shots are from each other is not known then."""
+_CLEARLY: Final = 1.5
+
 
 @dataclass(frozen=True, eq=False)
 class Glimpse:
@@ -106,6 +112,31 @@ def likeness(
         nearest = np.minimum(nearest, apart / 2)
     alike: npt.NDArray[np.float64] = 1 / (1 + nearest)
     return alike
+
+
+def unlike_every_shot(
+    frames: Sequence[npt.NDArray[np.float32]], shots: Sequence[npt.NDArray[np.float32]]
+) -> npt.NDArray[np.bool_]:
+    """Tell which frames look like no shot: clearly farther from the nearest than shots are from each other.
+
+    Parameters
+    ----------
+    frames, shots
+        See `likeness`.
+
+    Returns
+    -------
+    array
+        (N,); nothing is unlike where there is no shot.
+    """
+    if not shots:
+        return np.zeros(len(frames), bool)
+    limit = _FAR_FROM_ONE
+    if len(shots) > 1:
+        nearest = [1 / likeness([shot], [*shots[:i], *shots[i + 1 :]])[0] - 1 for i, shot in enumerate(shots)]
+        limit = max(_LEAST_FAR, _CLEARLY * max(nearest))
+    unlike: npt.NDArray[np.bool_] = 1 / likeness(frames, shots) - 1 > limit
+    return unlike
 
 
 def _spread_of(quantiles: npt.NDArray[Any]) -> float:

@@ -37,12 +37,21 @@ class Action(StrEnum):
     OPEN_SESSION = "ask_for_session"
     VIEW = "change_view"
     KEYS = "change_keys"
+    PREVIEW = "preview_clean_up"
+    CLEAN = "clean_up_shown"
+    CLEAN_ALL = "clean_up_all"
+    CHECK = "check_quality"
+    ASIDE = "toggle_aside"
+    TOUR = "take_tour"
 
 
 OF_THE_WINDOW: Final = frozenset(
     {Action.ADD_CLASS, Action.IMAGES, Action.CONTAINS, Action.OPEN_SESSION, Action.VIEW, Action.KEYS}
 )
-"""Actions that the dock carries out itself; of all others the controller knows how."""
+"""Actions that the dock carries out itself; of all others the controller knows how, or a companion of it."""
+OF_COMPANIONS: Final = frozenset(
+    {Action.PREVIEW, Action.CLEAN, Action.CLEAN_ALL, Action.CHECK, Action.ASIDE, Action.TOUR}
+)
 
 # Shift and a letter, or a function key: napari itself uses Shift+A, L, P and V, and single letters, digits and Ctrl
 # combinations for its own tools and menus. A key binding of a layer would win over one of the viewer, a shortcut of
@@ -77,6 +86,12 @@ DEFAULT_KEYS: Final[Mapping[Action, str]] = {
     Action.OPEN_SESSION: "Shift+I",
     Action.VIEW: "F7",
     Action.KEYS: "F8",
+    Action.PREVIEW: "F5",
+    Action.CLEAN: "Shift+F5",
+    Action.CLEAN_ALL: "Shift+F2",
+    Action.CHECK: "Shift+F7",
+    Action.ASIDE: "Shift+F4",
+    Action.TOUR: "F1",
 }
 
 TITLES: dict[Action, str] = {
@@ -109,6 +124,12 @@ TITLES: dict[Action, str] = {
     Action.OPEN_SESSION: "Open session ...",
     Action.VIEW: "Advanced",
     Action.KEYS: "Keys ...",
+    Action.PREVIEW: "Preview",
+    Action.CLEAN: "Tidy this",
+    Action.CLEAN_ALL: "Tidy all",
+    Action.CHECK: "Check quality",
+    Action.ASIDE: "Set this one aside",
+    Action.TOUR: "Tour",
 }
 
 HINTS: dict[Action, str] = {
@@ -145,4 +166,11 @@ HINTS: dict[Action, str] = {
     Action.OPEN_SESSION: "Go on with what was saved: its images, labels, examples, proposals and decisions come back.",
     Action.VIEW: "Show everything that there is, or only what is needed every day. Keys work either way.",
     Action.KEYS: "Change the keys that are printed on the buttons.",
+    Action.PREVIEW: "Show what tidying would change on the slice on screen, or no longer: green comes, magenta goes.",
+    Action.CLEAN: "Tidy the proposal of the slice on screen in this way. Undo takes it back.",
+    Action.CLEAN_ALL: "Tidy all proposals that wait for a decision, in one step. Undo takes it back.",
+    Action.CHECK: "Propose each image that you taught from the others and compare, in the background: how good it is, "
+    "what one more would bring, and which of them does harm.",
+    Action.ASIDE: "Do not learn from what you taught on this slice, or learn from it again. Its labels stay.",
+    Action.TOUR: "Two minutes on a sample: what to press, step by step.",
 }

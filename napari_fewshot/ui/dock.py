@@ -18,7 +18,8 @@ from napari_fewshot.models import licence_notice, list_backbones, list_segmenter
 from napari_fewshot.models.registry import TIMM_PREFIX
 from napari_fewshot.session import Session
 from napari_fewshot.support import LabelClass
-from napari_fewshot.ui.actions import OF_THE_WINDOW, Action
+from napari_fewshot.ui.actions import OF_COMPANIONS, OF_THE_WINDOW, Action
+from napari_fewshot.ui.companions import Companions
 from napari_fewshot.ui.controller import Controller
 from napari_fewshot.ui.export_dialog import ExportDialog
 from napari_fewshot.ui.feature_store import FeatureStore
@@ -71,6 +72,7 @@ class FewShotDock(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.panel)
         self._folder = Path.home()
+        self._follow: Callable[[DockState], None] = lambda _: None  # the controller draws before there are others
         self._parts = _Parts(napari_viewer)
         parts, features = self._parts, FeatureStore(preferences.cache)
         if session is None:
@@ -83,6 +85,11 @@ class FewShotDock(QWidget):
         self.controller = Controller(
             session, self, parts.link, parts.runner, parts.exporter, forecast, upkeep, models, parts.looker
         )
+        self.companions = Companions(
+            napari_viewer, self.controller, self.panel, parts.link, parts.checker, parts.tidier
+        )
+        self._follow = self.companions.follow
+        napari_viewer.events.theme.connect(self.companions.show_theme)
         images = SessionLayers(napari_viewer, parts.link)
         saving = Saving(session, parts.link, images, enabled=preferences.autosave, beside=preferences.beside)
         self.saving = parts.saving = saving
@@ -102,6 +109,11 @@ class FewShotDock(QWidget):
     def show_state(self, state: DockState) -> None:
         """Draw a state."""
         self.panel.show_state(state)
+        self._follow(state)
+
+    def take_tour(self) -> None:
+        """Begin the tour."""
+        self.companions.tour.start()
 
     def notify(self, message: str, *, error: BaseException | None = None, is_error: bool = False) -> None:
         """Say something in passing, in napari's way; an unexpected error comes with its traceback."""
@@ -144,7 +156,6 @@ class FewShotDock(QWidget):
         panel.action_requested.connect(self._on_action)
         panel.image_chosen.connect(controller.choose_image)
         panel.channel_axis_chosen.connect(controller.set_channel_axis)
-        panel.depth_axis_chosen.connect(controller.set_depth_axis)
         panel.row_clicked.connect(controller.go_to)
         panel.rows_selected.connect(controller.select_rows)
         panel.pictures_wanted.connect(controller.look_at)
@@ -252,7 +263,9 @@ class FewShotDock(QWidget):
 
     def _on_action(self, name: str) -> None:
         action = Action(name)
-        getattr(self if action in OF_THE_WINDOW else self.controller, action.value)()
+        self.companions.effort.click()
+        beside = self.companions if action in OF_COMPANIONS else self.controller
+        getattr(self if action in OF_THE_WINDOW else beside, action.value)()
 
     def _window(self) -> QMainWindow | None:
         window = self.parentWidget()
@@ -304,13 +317,18 @@ class _Parts:
         self.keeper = ThreadRunner("")
         self.librarian = ThreadRunner("")
         self.looker = ThreadRunner("")
+        self.checker = ThreadRunner("")
+        self.tidier = ThreadRunner("")
         self.shortcuts: list[QShortcut] = []
         self.saving: Saving | None = None
         self.unwatch: list[Callable[[], None]] = []
 
     @property
     def runners(self) -> tuple[ThreadRunner, ...]:
-        return self.runner, self.exporter, self.preparer, self.keeper, self.librarian, self.looker
+        return (
+            self.runner, self.exporter, self.preparer, self.keeper, self.librarian, self.looker, self.checker,
+            self.tidier,
+        )  # fmt: skip
 
     def before_removal(self, event: Any = None) -> None:
         if self.saving is not None:
@@ -327,6 +345,8 @@ class _Parts:
         self.preparer.stop()
         self.librarian.stop()
         self.looker.stop()
+        self.checker.stop()
+        self.tidier.stop()
         self.keeper.let_finish()
         self.exporter.let_finish()
         self.drop_shortcuts()

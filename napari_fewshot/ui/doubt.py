@@ -37,6 +37,15 @@ class _Kept:
         return self.evidence.probabilities.nbytes + (0 if self.before is None else self.before.nbytes)
 
 
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """An open proposal, and what tidying would make of it."""
+
+    key: FrameKey
+    before: OpenProposal
+    after: OpenProposal
+
+
 class Doubt:
     """Keeps the probabilities of proposals within a limit, and lays a picture of them over the slice on screen.
 
@@ -52,6 +61,8 @@ class Doubt:
 
     def __init__(self, session: Session, layers: Layers, most_bytes: int = _MOST_BYTES) -> None:
         self.overlay: Overlay | None = None
+        self.preview: Preview | None = None
+        """What tidying would make of an open proposal."""
         self.note = ""
         self._session, self._layers, self._most_bytes = session, layers, most_bytes
         self._arrived: Evidence | None = None
@@ -82,6 +93,11 @@ class Doubt:
     def _drop(self, key: FrameKey) -> None:
         kept = self._kept.pop(key, None)
         self._bytes -= 0 if kept is None else kept.nbytes
+
+    def evidence(self, key: FrameKey) -> Evidence | None:
+        """Return the probabilities of the open proposal of a frame, as far as they are known."""
+        known = self._known(key)
+        return None if known is None else known.evidence
 
     def lacks(self, key: FrameKey) -> bool:
         """Whether there is an open proposal on a frame of which nothing else is known (any more)."""
@@ -115,6 +131,9 @@ class Doubt:
         if self.overlay is Overlay.PROVENANCE:
             self._draw_provenance(key)
             return
+        if self.overlay is Overlay.CLEAN_UP:
+            self._draw_clean_up(key)
+            return
         waiting = None if key is None else self._session.proposal(key)
         known = None if key is None else self._known(key)
         wanted = (self.overlay, key, waiting, known, class_id, class_name)
@@ -129,6 +148,20 @@ class Doubt:
                 self.note = _LEGENDS[self.overlay]
                 self._layers.show_overlay(key, picture)
                 self._drawn = wanted
+
+    def _draw_clean_up(self, key: FrameKey | None) -> None:
+        """Show what tidying would change; its part of the dock says what there is to say."""
+        waiting, preview = None if key is None else self._session.proposal(key), self.preview
+        wanted = (self.overlay, key, waiting, preview)
+        if wanted == self._drawn:
+            return
+        self.note = ""
+        if key is None or waiting is None or preview is None or preview.before is not waiting:
+            self._hide()
+        else:
+            values = change(waiting.labels, preview.after.labels)
+            self._layers.show_overlay(key, OverlayPicture(Overlay.CLEAN_UP, "clean-up preview", values))
+            self._drawn = wanted
 
     def _draw_provenance(self, key: FrameKey | None) -> None:
         wanted = (self.overlay, key, None if key is None else self._changes[key])

@@ -23,16 +23,18 @@ def _with_alpha(colour: str) -> tuple[float, float, float, float]:
     return red, green, blue, 0.75
 
 
+_CHANGE: Final = Colormap(
+    [_CLEAR, (0.1, 0.8, 0.3, 0.9), (0.9, 0.1, 0.8, 0.9), (1.0, 0.9, 0.1, 0.9)],
+    interpolation="zero",
+    controls=[0, 0.25, 0.5, 0.75, 1],
+    name="fewshot change",
+)
 _COLOURS: Final = {
     Overlay.UNCERTAINTY: Colormap(
         [_CLEAR, (1.0, 0.85, 0.2, 0.55), (0.9, 0.1, 0.1, 0.9)], controls=[0, 0.5, 1], name="fewshot uncertainty"
     ),
-    Overlay.CHANGE: Colormap(
-        [_CLEAR, (0.1, 0.8, 0.3, 0.9), (0.9, 0.1, 0.8, 0.9), (1.0, 0.9, 0.1, 0.9)],
-        interpolation="zero",
-        controls=[0, 0.25, 0.5, 0.75, 1],
-        name="fewshot change",
-    ),
+    Overlay.CHANGE: _CHANGE,
+    Overlay.CLEAN_UP: _CHANGE,
     Overlay.PROVENANCE: Colormap(
         [_CLEAR, *(_with_alpha(COLOURS[origin]) for origin in Origin if origin is not Origin.NONE)],
         interpolation="zero",
@@ -46,6 +48,7 @@ _COLOURS: Final = {
 _LIMITS: Final = {
     Overlay.UNCERTAINTY: (0.0, _MOST_DOUBT),
     Overlay.CHANGE: (0, 4),
+    Overlay.CLEAN_UP: (0, 4),
     Overlay.PROBABILITY: (0.0, 1.0),
     Overlay.PROVENANCE: (0, len(Origin)),
 }

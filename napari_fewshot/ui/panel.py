@@ -27,18 +27,22 @@ from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.ui.actions import HINTS, TITLES, Action
 from napari_fewshot.ui.banner import Banner, SteadyLabel, show_text, wrapping_label
 from napari_fewshot.ui.class_table import ClassTable
+from napari_fewshot.ui.cleanup_box import CleanUpBox
 from napari_fewshot.ui.contains_menu import ContainsButton
-from napari_fewshot.ui.image_list import AxisChoices, ImageList, ImagesButton
+from napari_fewshot.ui.folding import Folding
+from napari_fewshot.ui.image_list import ChannelChoices, ImageList, ImagesButton
 from napari_fewshot.ui.keymap import on_button
 from napari_fewshot.ui.memory_box import MemoryBox
 from napari_fewshot.ui.model_box import ModelBox
 from napari_fewshot.ui.preferences import Preferences
+from napari_fewshot.ui.quality_panel import QualityPanel
 from napari_fewshot.ui.review_table import ReviewPanel
 from napari_fewshot.ui.section import row, section
 from napari_fewshot.ui.session_box import SessionBox
 from napari_fewshot.ui.settings_form import Option, SettingsForm
 from napari_fewshot.ui.state import DockState, Overlay, Progress
-from napari_fewshot.ui.volume_box import VolumeBox
+from napari_fewshot.ui.tour import TourState
+from napari_fewshot.ui.tour_box import FRAME, TourBox
 
 _STEPS = 100
 """Of the progress bar for each frame."""
@@ -74,7 +78,6 @@ class FewShotPanel(QWidget):
     """A button was pressed; the value of its `Action`."""
     image_chosen = Signal(str, bool)
     channel_axis_chosen = Signal(str, object)
-    depth_axis_chosen = Signal(str, object)
     row_clicked = Signal(object)
     """Key of a frame in the table."""
     rows_selected = Signal(object)
@@ -119,10 +122,15 @@ class FewShotPanel(QWidget):
         self._only_advanced: list[QWidget] = []
         self.classes = ClassTable(background_colour)
         self.review = ReviewPanel()
-        self.axes, self.volumes = AxisChoices(), VolumeBox()
+        self.channels = ChannelChoices()
         self.segmenter = SettingsForm(SegmenterSettings(), options)
         self.model = ModelBox()
         self._names_model = False
+        self.quality = QualityPanel(self.buttons[Action.CHECK], self.buttons[Action.ASIDE])
+        self.clean_up = CleanUpBox(
+            self.buttons[Action.PREVIEW], self.buttons[Action.CLEAN], self.buttons[Action.CLEAN_ALL]
+        )
+        self.tour = TourBox()
         self.propagation = SettingsForm(
             PropagationSettings(), titles=_TITLES, leave_out={field.name for field in fields(CleanUp)}
         )
@@ -137,6 +145,8 @@ class FewShotPanel(QWidget):
             self._teach_section(),
             self._propose_section(),
             self._review_section(),
+            self._clean_up_section(),
+            self._quality_section(),
             self.buttons[Action.EXPORT],
             section("Session", self.buttons[Action.OPEN_SESSION], self.session),
             self._advanced_section(),
@@ -152,11 +162,12 @@ class FewShotPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 2, 2)
         layout.setSpacing(6)
+        layout.addWidget(self.tour)
         layout.addWidget(self._next_step_line())
         layout.addWidget(self._error_line())
         layout.addWidget(self._notices_line())
         layout.addWidget(self._scroll, 1)
-        layout.addWidget(row(self.buttons[Action.VIEW], self.buttons[Action.KEYS]))
+        layout.addWidget(row(self.buttons[Action.VIEW], self.buttons[Action.KEYS], self.buttons[Action.TOUR]))
         self.show_everything(preferences.advanced)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._connect()
@@ -174,6 +185,35 @@ class FewShotPanel(QWidget):
     def scroll_to(self, widget: QWidget) -> None:
         """Bring a widget of the dock on screen."""
         self._scroll.ensureWidgetVisible(widget, 0, widget.height())
+
+    def open_quality(self) -> None:
+        """Let the part about quality be seen."""
+        self._open(self.quality_part)
+
+    def open_clean_up(self) -> None:
+        """Let the part about clean-up be seen."""
+        self._open(self.clean_up_part)
+
+    def _open(self, part: Folding) -> None:
+        if not part.is_open:
+            part.open()
+            self.scroll_to(part)
+
+    def retitle(self, action: Action, title: str | None) -> None:
+        """Write something else on a button than its title, None for that again."""
+        title = title or TITLES[action]
+        if self._titles.get(action, TITLES[action]) != title:
+            self._title(action, title)
+
+    def show_tour(self, state: TourState) -> None:
+        """Show what the tour asks for, with a frame around the button that is to be pressed."""
+        self.tour.show_tour(state)
+        for action, button in self.buttons.items():
+            style = FRAME if action is state.button else ""
+            if button.styleSheet() != style:
+                button.setStyleSheet(style)
+        if state.button is not None:
+            self.scroll_to(self.buttons[state.button])
 
     @property
     def shows_everything(self) -> bool:
@@ -207,9 +247,7 @@ class FewShotPanel(QWidget):
         self.images_button.show_images(state.images)
         self._titles[Action.IMAGES] = self.images_button.title
         self.review.show_table(state.review, state.classes)
-        self.axes.show_images(state.images)
-        letters = {letter for image in state.images if image.chosen for letter in image.stack_axes}
-        self.volumes.show_volumes(state.volume, sorted(letters, reverse=True))
+        self.channels.show_images(state.images)
         self.classes.show_classes(state.classes, state.brush)
         self.contains.show_classes(state.classes, state.contained)
         show_text(self.tag_note, state.tag_note)
@@ -252,7 +290,7 @@ class FewShotPanel(QWidget):
         button.setToolTip(HINTS[action])
         button.setEnabled(False)
         button.setObjectName(action.value)
-        button.setCheckable(action in _OVERLAYS or action is Action.VIEW)
+        button.setCheckable(action in _OVERLAYS or action in (Action.VIEW, Action.PREVIEW))
         if made is None:
             button.clicked.connect(self._on_button)
         return button
@@ -309,7 +347,6 @@ class FewShotPanel(QWidget):
         self.warning.hide()
         return section(
             "Propose",
-            self.volumes,
             self.buttons[Action.PROPOSE],
             self.estimate,
             self.warning,
@@ -347,10 +384,18 @@ class FewShotPanel(QWidget):
             self.refresh,
         )
 
+    def _clean_up_section(self) -> QWidget:
+        self.clean_up_part = Folding("Clean up", self.clean_up)
+        return self.clean_up_part
+
+    def _quality_section(self) -> QWidget:
+        self.quality_part = Folding("Quality", self.quality)
+        return self.quality_part
+
     def _advanced_section(self) -> QWidget:
         self.advanced = QCollapsible("Method, device and memory", expandedIcon="▼", collapsedIcon="▶")
         self._only_advanced += [self.advanced, self.session.autosave, self.session.beside]
-        self.advanced.addWidget(self.axes)
+        self.advanced.addWidget(self.channels)
         self.licence = wrapping_label()
         self.licence.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.segmenter.put_below("backbone", self.licence)
@@ -368,9 +413,7 @@ class FewShotPanel(QWidget):
 
     def _connect(self) -> None:
         self.images.image_chosen.connect(self.image_chosen)
-        self.axes.channel_axis_chosen.connect(self.channel_axis_chosen)
-        self.axes.depth_axis_chosen.connect(self.depth_axis_chosen)
-        self.volumes.chosen.connect(lambda volume: self.propagation_chosen.emit({"volume": volume}))
+        self.channels.channel_axis_chosen.connect(self.channel_axis_chosen)
         self.review.row_clicked.connect(self.row_clicked)
         self.review.rows_selected.connect(self.rows_selected)
         self.review.pictures_wanted.connect(self.pictures_wanted)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from napari_fewshot.frames import Frame, FrameKey
-from napari_fewshot.imaging.glimpse import Glimpse, likeness
+from napari_fewshot.imaging.glimpse import Glimpse, likeness, unlike_every_shot
 from napari_fewshot.session import FrameState, Session
 from napari_fewshot.ui.jobs import Finished, Seen, glimpse_job
 from napari_fewshot.ui.ports import Runner
@@ -250,6 +250,16 @@ class Review:
         self._dirty.add(seen.key)
         if seen.key in self._session.support.keys:
             self._gains_are_old = True
+
+    def unlike_every_shot(self) -> list[FrameKey]:
+        """Return open frames that look like nothing that was taught, as far as they were looked at."""
+        session, glimpses = self._session, self._glimpses
+        shots = [seen.brightness for key in session.learnt_from.keys if (seen := glimpses.get(key)) is not None]
+        done = (FrameState.TAUGHT, FrameState.ACCEPTED)
+        known = {k: seen for k, seen in glimpses.items() if seen is not None and k in session.frames}
+        keys = [key for key in known if session.state(key) not in done]
+        unlike = unlike_every_shot([known[key].brightness for key in keys], shots)
+        return [key for key, is_unlike in zip(keys, unlike.tolist(), strict=True) if is_unlike]
 
     # ------------------------------------------------------------------ following the session
     def _on_frame(self, key: FrameKey) -> None:

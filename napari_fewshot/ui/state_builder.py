@@ -79,7 +79,6 @@ class StateBuilder:
             kept=self._upkeep.kept,
             not_preparing=prospect.not_preparing,
             backbone=self._session.settings.backbone,
-            volume=self._session.propagation.volume,
             model=self._models.state,
         )
 
@@ -145,6 +144,11 @@ class StateBuilder:
             Action.EXPORT: bool(self._layers.label_layers()) and not self._exporting.stage,
             Action.NEXT_CLASS: bool(now.shown),
             Action.REMOVE_CLASS: bool(self._palette.class_id),
+            Action.PREVIEW: is_open or self._doubt.overlay is Overlay.CLEAN_UP,
+            Action.CLEAN: is_open,
+            Action.CLEAN_ALL: now.proposals > 0,
+            Action.CHECK: bool(support.class_ids),
+            Action.ASIDE: now.taught,
             Action.CONTAINS: bool(now.shown and support.classes) and not now.taught,
         }
         return _ALWAYS | {action for action, is_possible in rules.items() if is_possible}
@@ -154,7 +158,17 @@ class StateBuilder:
         return self._proposing.progress() or (Progress(0, 0, writing) if writing else None)
 
 
-_ALWAYS = frozenset({Action.ADD_CLASS, Action.IMAGES, Action.CLEAR_KEPT, Action.OPEN_SESSION, Action.VIEW, Action.KEYS})
+_ALWAYS = frozenset(
+    {
+        Action.ADD_CLASS,
+        Action.IMAGES,
+        Action.CLEAR_KEPT,
+        Action.OPEN_SESSION,
+        Action.VIEW,
+        Action.KEYS,
+        Action.TOUR,
+    }
+)
 
 
 def _slice_line(now: Situation, note: str) -> str:
