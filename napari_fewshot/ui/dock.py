@@ -156,6 +156,7 @@ class FewShotDock(QWidget):
         panel.action_requested.connect(self._on_action)
         panel.image_chosen.connect(controller.choose_image)
         panel.channel_axis_chosen.connect(controller.set_channel_axis)
+        panel.depth_axis_chosen.connect(controller.set_depth_axis)
         panel.row_clicked.connect(controller.go_to)
         panel.rows_selected.connect(controller.select_rows)
         panel.pictures_wanted.connect(controller.look_at)

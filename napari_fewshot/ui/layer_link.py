@@ -19,7 +19,7 @@ from napari_fewshot.errors import ImageError, MaskError
 from napari_fewshot.frames import Frame, FrameKey, Stack
 from napari_fewshot.frames import Labels as LabelMap
 from napari_fewshot.support import LabelClass
-from napari_fewshot.ui.axes import Layout, LazyFrame, guess_channel_axis
+from napari_fewshot.ui.axes import Layout, LazyFrame, guess_channel_axis, guess_depth_axis, slider_letters
 from napari_fewshot.ui.box_layer import box_layer, boxes_on, colour_boxes, draw_with, take_over
 from napari_fewshot.ui.layer_geometry import geometry_like, units_of, world_to_layer_units
 from napari_fewshot.ui.overlay_layer import overlay_layer, redraw
@@ -42,6 +42,7 @@ class _Linked:
     image: Any
     chosen: bool = True
     channel_axis: int | None = None
+    depth_axis: int | None = None
     labels: Any = None
     proposals: Any = None
     boxes: Any = None
@@ -164,12 +165,17 @@ class LayerLink:
         linked = self._linked[uid]
         Layout(linked.layout.shape, linked.layout.rgb, axis)  # refuses what leaves no plane
         linked.channel_axis = axis
+        linked.depth_axis = guess_depth_axis(_axis_labels(linked.image), linked.layout.sliders)
         linked.written.clear()
         if linked.labels is not None and not linked.layout.fits(linked.labels.data):
             linked.labels = None
         if linked.proposals is not None:
             self._remove_layer(linked.proposals)
             linked.proposals = None
+
+    def set_depth_axis(self, uid: str, axis: int | None) -> None:
+        """Say which axis of an image is its depth; the others that one moves along are time, and what else there is."""
+        self._linked[uid].depth_axis = axis
 
     def frames(self) -> list[Frame]:
         """Every frame of every chosen image, lazily read."""
@@ -559,7 +565,9 @@ class LayerLink:
         while uid in self._used_uids:
             uid, number = f"{image.name} ({number})", number + 1
         self._used_uids.add(uid)
-        self._linked[uid] = _Linked(uid, image, channel_axis=_guess(image))
+        self._linked[uid] = linked = _Linked(uid, image, channel_axis=_guess(image))
+        with suppress(ImageError):  # of no plane: it is told where it is listed
+            linked.depth_axis = guess_depth_axis(_axis_labels(image), linked.layout.sliders)
         self._connect(image.events.name, self._on_layers)
         self._connect(image.events.data, self._on_data)
         self._connect(image.events.visible, self._on_slice)
@@ -588,9 +596,9 @@ class LayerLink:
                 trouble = f"the image is empty, shape {layout.shape}; load one that has pixels"
         except ImageError as error:
             layout, trouble = None, str(error)
-        axes: tuple[tuple[int, str], ...] = ()
-        if layout is not None and not layout.rgb and layout.ndim > 2:
-            axes = tuple((axis, _axis_title(axis, names[axis], layout.shape[axis])) for axis in range(layout.ndim))
+        titles = [] if layout is None else [_axis_title(i, names[i], layout.shape[i]) for i in range(layout.ndim)]
+        axes = tuple(enumerate(titles)) if layout is not None and not layout.rgb and layout.ndim > 2 else ()
+        sliders = () if layout is None else tuple((axis, titles[axis]) for axis in layout.sliders)
         return ImageChoice(
             linked.uid,
             str(linked.image.name),
@@ -599,6 +607,9 @@ class LayerLink:
             axes,
             trouble,
             revision=linked.revision,
+            sliders=sliders,
+            depth_axis=linked.depth_axis,
+            stack_axes="" if layout is None else slider_letters(names, layout.sliders, linked.depth_axis),
         )
 
     def _current_image(self) -> _Linked | None:
@@ -747,7 +758,9 @@ def _frames_of(linked: _Linked) -> Iterator[Frame]:
     layout = linked.layout
     y, x = (abs(float(linked.image.scale[axis])) for axis in layout.plane)
     slices = {position: LayerSlice(linked, position) for position in layout.positions()}
-    together = Stack.of(list(slices.values())) if layout.sliders else None
+    letters = slider_letters(_axis_labels(linked.image), layout.sliders, linked.depth_axis)
+    steps = [abs(float(linked.image.scale[axis])) for axis in layout.sliders]
+    together = Stack.of(list(slices.values()), letters, steps) if layout.sliders else None
     for position, one in slices.items():
         yield Frame((linked.uid, *position), one, (y, x), together)
 

@@ -30,7 +30,7 @@ from napari_fewshot.ui.class_table import ClassTable
 from napari_fewshot.ui.cleanup_box import CleanUpBox
 from napari_fewshot.ui.contains_menu import ContainsButton
 from napari_fewshot.ui.folding import Folding
-from napari_fewshot.ui.image_list import ChannelChoices, ImageList, ImagesButton
+from napari_fewshot.ui.image_list import AxisChoices, ImageList, ImagesButton
 from napari_fewshot.ui.keymap import on_button
 from napari_fewshot.ui.memory_box import MemoryBox
 from napari_fewshot.ui.model_box import ModelBox
@@ -43,6 +43,7 @@ from napari_fewshot.ui.settings_form import Option, SettingsForm
 from napari_fewshot.ui.state import DockState, Overlay, Progress
 from napari_fewshot.ui.tour import TourState
 from napari_fewshot.ui.tour_box import FRAME, TourBox
+from napari_fewshot.ui.volume_box import VolumeBox
 
 _STEPS = 100
 """Of the progress bar for each frame."""
@@ -78,6 +79,7 @@ class FewShotPanel(QWidget):
     """A button was pressed; the value of its `Action`."""
     image_chosen = Signal(str, bool)
     channel_axis_chosen = Signal(str, object)
+    depth_axis_chosen = Signal(str, object)
     row_clicked = Signal(object)
     """Key of a frame in the table."""
     rows_selected = Signal(object)
@@ -122,7 +124,7 @@ class FewShotPanel(QWidget):
         self._only_advanced: list[QWidget] = []
         self.classes = ClassTable(background_colour)
         self.review = ReviewPanel()
-        self.channels = ChannelChoices()
+        self.axes, self.volumes = AxisChoices(), VolumeBox()
         self.segmenter = SettingsForm(SegmenterSettings(), options)
         self.model = ModelBox()
         self._names_model = False
@@ -247,7 +249,9 @@ class FewShotPanel(QWidget):
         self.images_button.show_images(state.images)
         self._titles[Action.IMAGES] = self.images_button.title
         self.review.show_table(state.review, state.classes)
-        self.channels.show_images(state.images)
+        self.axes.show_images(state.images)
+        letters = {letter for image in state.images if image.chosen for letter in image.stack_axes}
+        self.volumes.show_volumes(state.volume, sorted(letters, reverse=True))
         self.classes.show_classes(state.classes, state.brush)
         self.contains.show_classes(state.classes, state.contained)
         show_text(self.tag_note, state.tag_note)
@@ -347,6 +351,7 @@ class FewShotPanel(QWidget):
         self.warning.hide()
         return section(
             "Propose",
+            self.volumes,
             self.buttons[Action.PROPOSE],
             self.estimate,
             self.warning,
@@ -395,7 +400,7 @@ class FewShotPanel(QWidget):
     def _advanced_section(self) -> QWidget:
         self.advanced = QCollapsible("Method, device and memory", expandedIcon="▼", collapsedIcon="▶")
         self._only_advanced += [self.advanced, self.session.autosave, self.session.beside]
-        self.advanced.addWidget(self.channels)
+        self.advanced.addWidget(self.axes)
         self.licence = wrapping_label()
         self.licence.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.segmenter.put_below("backbone", self.licence)
@@ -413,7 +418,9 @@ class FewShotPanel(QWidget):
 
     def _connect(self) -> None:
         self.images.image_chosen.connect(self.image_chosen)
-        self.channels.channel_axis_chosen.connect(self.channel_axis_chosen)
+        self.axes.channel_axis_chosen.connect(self.channel_axis_chosen)
+        self.axes.depth_axis_chosen.connect(self.depth_axis_chosen)
+        self.volumes.chosen.connect(lambda volume: self.propagation_chosen.emit({"volume": volume}))
         self.review.row_clicked.connect(self.row_clicked)
         self.review.rows_selected.connect(self.rows_selected)
         self.review.pictures_wanted.connect(self.pictures_wanted)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from napari_fewshot.frames import FrameKey
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import Action
+from napari_fewshot.volumes.settings import VolumeSettings
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class ImageChoice:
         What its slices are said to contain, in words, or "".
     revision
         Another number each time that its pixels were replaced.
+    sliders
+        The axes that one moves along, with their names.
+    depth_axis
+        Which of these is depth, or None.
+    stack_axes
+        A letter for each of these: Z for depth, T for time.
     """
 
     uid: str
@@ -43,6 +50,9 @@ class ImageChoice:
     trouble: str = ""
     contains: str = ""
     revision: int = 0
+    sliders: tuple[tuple[int, str], ...] = ()
+    depth_axis: int | None = None
+    stack_axes: str = ""
 
 
 class Standing(StrEnum):
@@ -233,5 +243,7 @@ class DockState:
     """Why images are not prepared although that was chosen, or ""."""
     backbone: str = "auto"
     """The backbone in use."""
+    volume: VolumeSettings = field(default_factory=VolumeSettings)
+    """What proposals take from the slices around them."""
     model: ModelState = field(default_factory=ModelState)
     """What is known of a model of timm that was named."""

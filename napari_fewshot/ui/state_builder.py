@@ -79,6 +79,7 @@ class StateBuilder:
             kept=self._upkeep.kept,
             not_preparing=prospect.not_preparing,
             backbone=self._session.settings.backbone,
+            volume=self._session.propagation.volume,
             model=self._models.state,
         )
 
