@@ -25,6 +25,11 @@ def test_every_file_has_a_card_and_every_card_its_file() -> None:
         assert hashlib.sha256((FOLDER / card["file"]).read_bytes()).hexdigest() == card["sha256"]
 
 
+def test_all_heads_together_are_small() -> None:
+    heads = [path for path in FOLDER.glob("*.safetensors") if path.name != "mica-v1.safetensors"]
+    assert heads and sum(path.stat().st_size for path in heads) <= 60e6
+
+
 def test_the_folder_holds_weights_in_no_other_format() -> None:
     assert {p.suffix for p in FOLDER.iterdir()} <= {".json", ".md", ".safetensors"}
 

@@ -17,7 +17,6 @@ from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
 from napari_fewshot.models.blocks.comparing import ComparingConvolution, IterativeOptimisation
 from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, bounded
 from napari_fewshot.models.blocks.layers import ATROUS, conv, keep_signals, reduction
-from napari_fewshot.models.blocks.matching import MatchingLevels
 from napari_fewshot.models.blocks.support_maps import map_features, maps_of_class
 from napari_fewshot.models.methods.base import SupportFeatures, with_background
 from napari_fewshot.models.methods.shot_summary import ShotSummary, summarise_shot
@@ -178,15 +177,7 @@ class CANet(TrainedMethod[ShotSummary, tuple[Known, ...]]):
 
     name = "canet"
     configuration: ClassVar[type[CANetConfig]] = CANetConfig
-
-    def __init__(self, config: CANetConfig, head: nn.Module | None = None) -> None:
-        super().__init__(config, head)
-        self.levels = MatchingLevels(config.strides)
-
-    @classmethod
-    def network(cls, config: CANetConfig) -> nn.Module:
-        """See `CANetHead`."""
-        return CANetHead(config)
+    network = CANetHead
 
     def summarise(self, shot: SupportFeatures) -> ShotSummary:
         """Keep pixels, and maps where features are reduced with what is around them."""

@@ -18,7 +18,6 @@ from napari_fewshot.models.blocks.cycle_attention import CycleAttention, Predict
 from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, bounded, collect_pixels, single
 from napari_fewshot.models.blocks.layers import classifier, conv, reduction, resized
 from napari_fewshot.models.blocks.losses import dice_loss
-from napari_fewshot.models.blocks.matching import MatchingLevels
 from napari_fewshot.models.blocks.resampling import to_cells
 from napari_fewshot.models.methods.base import SupportFeatures, with_background
 from napari_fewshot.models.methods.prior_cues import ALL_CUES, COMPARED, Known, PriorCues
@@ -192,16 +191,11 @@ class CyCTR(TrainedMethod[ShotPixels, tuple[Tokens, ...]]):
 
     name = "cyctr"
     configuration: ClassVar[type[CycleConfig]] = CycleConfig
+    network = CycleTransformer
 
     def __init__(self, config: CycleConfig, head: nn.Module | None = None) -> None:
         super().__init__(config, head)
-        self.levels = MatchingLevels(config.strides)
         self._cues = PriorCues(self.levels, config.cues)
-
-    @classmethod
-    def network(cls, config: CycleConfig) -> nn.Module:
-        """See `CycleTransformer`."""
-        return CycleTransformer(config)
 
     def summarise(self, shot: SupportFeatures) -> ShotPixels:
         """Keep some pixels of every label, drawn evenly (section 3.3: mask-guided sparse sampling)."""

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
 from napari_fewshot.models.blocks.labelled_pixels import bounded
 from napari_fewshot.models.blocks.layers import classifier, conv, resized
-from napari_fewshot.models.blocks.matching import MatchingLevels
 from napari_fewshot.models.blocks.support_maps import SupportMap, map_features, maps_of_class
 from napari_fewshot.models.methods.base import SupportFeatures, with_background
 from napari_fewshot.models.methods.shot_summary import ShotSummary, summarise_shot
@@ -167,15 +166,7 @@ class FSS1000(TrainedMethod[ShotSummary, tuple[Known, ...]]):
 
     name = "fss1000"
     configuration: ClassVar[type[FSS1000Config]] = FSS1000Config
-
-    def __init__(self, config: FSS1000Config, head: nn.Module | None = None) -> None:
-        super().__init__(config, head)
-        self.levels = MatchingLevels(config.strides)
-
-    @classmethod
-    def network(cls, config: FSS1000Config) -> nn.Module:
-        """See `RelationNet`."""
-        return RelationNet(config)
+    network = RelationNet
 
     def summarise(self, shot: SupportFeatures) -> ShotSummary:
         """Keep pixels to calibrate by, and maps to encode."""

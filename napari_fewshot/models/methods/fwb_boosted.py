@@ -153,15 +153,7 @@ class BoostedFWB(TrainedMethod[Kept, tuple[Boosted, ...]]):
 
     name = "fwb"
     configuration: ClassVar[type[BoostedConfig]] = BoostedConfig
-
-    def __init__(self, config: BoostedConfig, head: nn.Module | None = None) -> None:
-        super().__init__(config, head)
-        self.levels = MatchingLevels(config.strides)
-
-    @classmethod
-    def network(cls, config: BoostedConfig) -> nn.Module:
-        """See `TwoLayers`."""
-        return TwoLayers(config)
+    network = TwoLayers
 
     def summarise(self, shot: SupportFeatures) -> Kept:
         """Pool every label (eq. 1), and keep some pixels and maps."""

@@ -185,16 +185,11 @@ class HSNet(TrainedMethod[Summary, tuple[Known, ...]]):
 
     name = "hsnet"
     configuration: ClassVar[type[SqueezeConfig]] = SqueezeConfig
+    network = HypercorrelationSqueeze
 
     def __init__(self, config: SqueezeConfig, head: nn.Module | None = None) -> None:
         super().__init__(config, head)
-        self.levels = MatchingLevels(config.strides)
         self._prior = PFENet(MatchingLevels(config.matching or config.strides[:1]))
-
-    @classmethod
-    def network(cls, config: SqueezeConfig) -> nn.Module:
-        """See `HypercorrelationSqueeze`."""
-        return HypercorrelationSqueeze(config)
 
     def summarise(self, shot: SupportFeatures) -> Summary:
         """Keep some pixels of every label, and maps of the tiles that show most of it."""

@@ -16,7 +16,6 @@ from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
 from napari_fewshot.models.blocks.enrichment import PAPER_BINS, FeatureEnrichment
 from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, bounded, collect_pixels
 from napari_fewshot.models.blocks.layers import classifier, conv
-from napari_fewshot.models.blocks.matching import MatchingLevels
 from napari_fewshot.models.blocks.meta_memory import MetaClassMemory, propagated
 from napari_fewshot.models.blocks.support_maps import SupportMap, collect_maps, map_features, maps_of_class
 from napari_fewshot.models.methods.base import SupportFeatures, with_background
@@ -139,16 +138,11 @@ class MMNet(TrainedMethod[Summary, tuple[Remembered, ...]]):
 
     name = "mmnet"
     configuration: ClassVar[type[MemoryConfig]] = MemoryConfig
+    network = MemoryHead
 
     def __init__(self, config: MemoryConfig, head: nn.Module | None = None) -> None:
         super().__init__(config, head)
-        self.levels = MatchingLevels(config.strides)
         self._cues = PriorCues(self.levels, config.cues)
-
-    @classmethod
-    def network(cls, config: MemoryConfig) -> nn.Module:
-        """See `MemoryHead`."""
-        return MemoryHead(config)
 
     def summarise(self, shot: SupportFeatures) -> Summary:
         """Keep some pixels of every label, and maps of the tiles that show most of it."""

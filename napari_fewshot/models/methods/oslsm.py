@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
 from napari_fewshot.models.blocks.labelled_pixels import single
 from napari_fewshot.models.blocks.layers import conv
-from napari_fewshot.models.blocks.matching import MatchingLevels
 from napari_fewshot.models.blocks.relevance import mean_of_rest
 from napari_fewshot.models.blocks.support_maps import SupportMap, map_features, maps_of_class
 from napari_fewshot.models.methods.base import SupportFeatures
@@ -159,15 +158,7 @@ class OSLSM(TrainedMethod[ShotSummary, tuple[Known, ...]]):
 
     name = "oslsm"
     configuration: ClassVar[type[OSLSMConfig]] = OSLSMConfig
-
-    def __init__(self, config: OSLSMConfig, head: nn.Module | None = None) -> None:
-        super().__init__(config, head)
-        self.levels = MatchingLevels(config.strides)
-
-    @classmethod
-    def network(cls, config: OSLSMConfig) -> nn.Module:
-        """See `OSLSMHead`."""
-        return OSLSMHead(config)
+    network = OSLSMHead
 
     def summarise(self, shot: SupportFeatures) -> ShotSummary:
         """Keep pixels, and maps where the support branch sees where things are."""

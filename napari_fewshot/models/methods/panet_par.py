@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
 from napari_fewshot.models.blocks.alignment import alignment_loss
 from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, any_mean, bounded, collect_pixels, single
-from napari_fewshot.models.blocks.matching import MatchingLevels
 from napari_fewshot.models.blocks.resampling import upsample
 from napari_fewshot.models.blocks.similarity import cosine_map
 from napari_fewshot.models.methods.base import SupportFeatures, with_background
@@ -86,15 +85,8 @@ class AlignedPANet(TrainedMethod[ShotPixels, Tensor]):
 
     name = "panet-par"
     configuration: ClassVar[type[AlignmentConfig]] = AlignmentConfig
-
-    def __init__(self, config: AlignmentConfig, head: nn.Module | None = None) -> None:
-        super().__init__(config, head)
-        self.levels = MatchingLevels(config.strides, standardised=False)
-
-    @classmethod
-    def network(cls, config: AlignmentConfig) -> nn.Module:
-        """See `Embedding`."""
-        return Embedding(config)
+    network = Embedding
+    standardised = False
 
     def summarise(self, shot: SupportFeatures) -> ShotPixels:
         """Pool the features of every label, and keep some pixels."""

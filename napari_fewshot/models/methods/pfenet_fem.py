@@ -97,16 +97,11 @@ class GuidedEnrichment(TrainedMethod[ShotPixels, tuple[Known, ...]]):
 
     name = "pfenet"
     configuration: ClassVar[type[EnrichmentConfig]] = EnrichmentConfig
+    network = Enrichment
 
     def __init__(self, config: EnrichmentConfig, head: nn.Module | None = None) -> None:
         super().__init__(config, head)
-        self.levels = MatchingLevels(config.strides)
         self._cues = PriorCues(self.levels, config.cues)
-
-    @classmethod
-    def network(cls, config: EnrichmentConfig) -> nn.Module:
-        """See `Enrichment`."""
-        return Enrichment(config)
 
     def summarise(self, shot: SupportFeatures) -> ShotPixels:
         """Keep some pixels of every label."""

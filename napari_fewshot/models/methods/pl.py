@@ -169,15 +169,7 @@ class PrototypeLearning(TrainedMethod[ShotPixels, Taught]):
 
     name = "pl"
     configuration: ClassVar[type[PrototypeConfig]] = PrototypeConfig
-
-    def __init__(self, config: PrototypeConfig, head: nn.Module | None = None) -> None:
-        super().__init__(config, head)
-        self.levels = MatchingLevels(config.strides)
-
-    @classmethod
-    def network(cls, config: PrototypeConfig) -> nn.Module:
-        """See `PrototypeNetworks`."""
-        return PrototypeNetworks(config)
+    network = PrototypeNetworks
 
     @property
     def _parts(self) -> PrototypeNetworks:

@@ -172,15 +172,7 @@ class MatchedPMM(TrainedMethod[Kept, tuple[Pass, ...]]):
 
     name = "pmm"
     configuration: ClassVar[type[MatchConfig]] = MatchConfig
-
-    def __init__(self, config: MatchConfig, head: nn.Module | None = None) -> None:
-        super().__init__(config, head)
-        self.levels = MatchingLevels(config.strides)
-
-    @classmethod
-    def network(cls, config: MatchConfig) -> nn.Module:
-        """See `Match`."""
-        return Match(config)
+    network = Match
 
     def summarise(self, shot: SupportFeatures) -> Kept:
         """Keep some pixels of every label, and maps where they are wanted."""

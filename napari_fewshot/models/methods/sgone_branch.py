@@ -142,16 +142,11 @@ class GuidedBranch(TrainedMethod[Kept, tuple[Known, ...]]):
 
     name = "sgone"
     configuration: ClassVar[type[BranchConfig]] = BranchConfig
+    network = Branch
 
     def __init__(self, config: BranchConfig, head: nn.Module | None = None) -> None:
         super().__init__(config, head)
-        self.levels = MatchingLevels(config.strides)
         self._plain = SGOne(self.levels)
-
-    @classmethod
-    def network(cls, config: BranchConfig) -> nn.Module:
-        """See `Branch`."""
-        return Branch(config)
 
     def summarise(self, shot: SupportFeatures) -> Kept:
         """Pool every label, keep some pixels, and maps where they are wanted."""

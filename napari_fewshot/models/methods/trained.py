@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
 from napari_fewshot.models.blocks.losses import balanced_bce, dice_loss
+from napari_fewshot.models.blocks.matching import MatchingLevels
 from napari_fewshot.models.blocks.one_vs_rest import one_vs_rest
 from napari_fewshot.models.blocks.resampling import probabilities, upsample
 from napari_fewshot.models.heads import channels_of, fill, find_head, no_head
@@ -49,7 +50,15 @@ class Episode:
 
 
 class HeadConfig(Protocol):
-    """Frozen dataclass of numbers and texts: everything that decides the shape of a head."""
+    """Frozen dataclass of numbers and texts: everything that decides the shape of a head.
+
+    Attributes
+    ----------
+    strides
+        Of the levels that its features come from, fine to coarse.
+    """
+
+    strides: tuple[int, ...]
 
     @classmethod
     def for_features(cls, channels: Mapping[int, int], matching: tuple[int, ...]) -> Self:
@@ -65,7 +74,7 @@ class HeadConfig(Protocol):
 class TrainedMethod(AdditiveMethod[Summary, Solution], Generic[Summary, Solution]):
     """A method with a head.
 
-    A subclass names its ``configuration``, makes the network in ``network``, and writes `summarise`, `combine` and
+    A subclass names its ``configuration`` and its ``network``, and writes `summarise`, `combine` and
     `logits`. `summarise` has no part in training: what is learnt on the side of the support belongs to `combine`.
 
     Parameters
@@ -80,14 +89,16 @@ class TrainedMethod(AdditiveMethod[Summary, Solution], Generic[Summary, Solution
     configuration: ClassVar[type[Any]]
     """A `HeadConfig`."""
 
+    network: ClassVar[type[nn.Module]]
+    """Makes a head of a configuration, from random initialisation."""
+
+    standardised: ClassVar[bool] = True
+    """See `MatchingLevels`."""
+
     def __init__(self, config: Any, head: nn.Module | None = None) -> None:
         self.config = config
         self.head = self.network(config) if head is None else head
-
-    @classmethod
-    @abstractmethod
-    def network(cls, config: Any) -> nn.Module:
-        """Make a head, from random initialisation."""
+        self.levels = MatchingLevels(config.strides, self.standardised)
 
     @abstractmethod
     def logits(self, solution: Solution, query: FeaturePyramid) -> tuple[Tensor, Level]:
