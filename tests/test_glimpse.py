@@ -5,7 +5,7 @@ import pytest
 
 from napari_fewshot.errors import ImageError
 from napari_fewshot.frames import Frame
-from napari_fewshot.imaging.glimpse import SIDE, glimpse, likeness
+from napari_fewshot.imaging.glimpse import SIDE, glimpse, likeness, unlike_every_shot
 
 
 def noisy(mean: float, deviation: float, seed: int = 0, shape: tuple[int, ...] = (64, 64)) -> np.ndarray:
@@ -68,6 +68,15 @@ def test_blurred_frames_are_told_from_sharp_ones_of_the_same_intensities() -> No
     looks = [glimpse(Frame("a", image)).brightness for image in (sharp, noisy(100, 10, 1), ordered)]
     _, noise, blurred = likeness(looks, looks[:1])
     assert noise > 0.97 and blurred < 0.9
+
+
+def test_what_is_farther_from_shots_than_they_are_from_each_other_is_unlike_them() -> None:
+    shots = [glimpse(Frame("a", noisy(level, 10))).brightness for level in (100, 110)]
+    kinds = ((105, 10), (240, 10), (100, 60))
+    frames = [glimpse(Frame("a", noisy(level, spread))).brightness for level, spread in kinds]
+    assert unlike_every_shot(frames, shots).tolist() == [False, True, True]
+    assert unlike_every_shot(frames, shots[:1]).tolist()[1:] == [True, True]
+    assert not unlike_every_shot(frames, []).any()
 
 
 def test_flat_frames_and_no_shots_divide_by_nothing() -> None:

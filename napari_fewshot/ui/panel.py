@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 
-from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtCore import QPoint, QSize, Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -188,6 +188,12 @@ class FewShotPanel(QWidget):
         """Bring a widget of the dock on screen."""
         self._scroll.ensureWidgetVisible(widget, 0, widget.height())
 
+    def scroll_to_top_of(self, widget: QWidget) -> None:
+        """Scroll so that what follows a widget is seen."""
+        bar = self._scroll.verticalScrollBar()
+        if bar is not None:
+            bar.setValue(widget.mapTo(self._content, QPoint(0, 0)).y())
+
     def open_quality(self) -> None:
         """Let the part about quality be seen."""
         self._open(self.quality_part)
@@ -199,7 +205,7 @@ class FewShotPanel(QWidget):
     def _open(self, part: Folding) -> None:
         if not part.is_open:
             part.open()
-            self.scroll_to(part)
+            self.scroll_to_top_of(part)
 
     def retitle(self, action: Action, title: str | None) -> None:
         """Write something else on a button than its title, None for that again."""

@@ -140,6 +140,8 @@ class Review:
         )
 
     def _standing(self, key: FrameKey) -> Standing:
+        if key in self._session.aside:
+            return Standing.ASIDE
         state = self._session.state(key)
         if state is FrameState.TAUGHT:
             shot = next(shot for shot in self._session.support if shot.key == key)

@@ -61,6 +61,7 @@ class Standing(StrEnum):
     UNTOUCHED = "untouched"
     TAUGHT = "taught"
     NOTHING_HERE = "nothing here"
+    ASIDE = "set aside"
     PROPOSED = "proposed"
     CORRECTED = "corrected"
     ACCEPTED = "accepted"
