@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 
-from qtpy.QtCore import QPoint, QSize, Qt, Signal
+from qtpy.QtCore import QPoint, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -133,6 +133,10 @@ class FewShotPanel(QWidget):
             self.buttons[Action.PREVIEW], self.buttons[Action.CLEAN], self.buttons[Action.CLEAN_ALL]
         )
         self.tour = TourBox()
+        self._to_scroll_to: QWidget | None = None
+        self._scroll_later = QTimer(self)  # when everything has its new place
+        self._scroll_later.setSingleShot(True)
+        self._scroll_later.timeout.connect(self._scroll_there)
         self.propagation = SettingsForm(
             PropagationSettings(), titles=_TITLES, leave_out={field.name for field in fields(CleanUp)}
         )
@@ -184,6 +188,10 @@ class FewShotPanel(QWidget):
         """Low enough for a small screen: the rest is reached by scrolling."""
         return QSize(self.sizeHint().width(), 200)
 
+    def _scroll_there(self) -> None:
+        if self._to_scroll_to is not None:
+            self.scroll_to(self._to_scroll_to)
+
     def scroll_to(self, widget: QWidget) -> None:
         """Bring a widget of the dock on screen."""
         self._scroll.ensureWidgetVisible(widget, 0, widget.height())
@@ -220,8 +228,8 @@ class FewShotPanel(QWidget):
             style = FRAME if action is state.button else ""
             if button.styleSheet() != style:
                 button.setStyleSheet(style)
-        if state.button is not None:
-            self.scroll_to(self.buttons[state.button])
+        self._to_scroll_to = None if state.button is None else self.buttons[state.button]
+        self._scroll_later.start()
 
     @property
     def shows_everything(self) -> bool:
