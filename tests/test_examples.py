@@ -11,6 +11,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 WRITES = {
     "propagate_in_python.py": [f"coins {i}_labels.tif" for i in (1, 2, 3, 4)],
     "label_a_stack.py": ["cells_labels.tif", "cells_overlay.png"],
+    "number_touching_cells.py": ["cells_objects.png", "cells_objects.tif"],
+    "slices_that_decide_together.py": ["cells_labels.tif"],
 }
 
 

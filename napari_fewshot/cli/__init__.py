@@ -10,6 +10,7 @@ import typer
 from napari_fewshot import __version__
 from napari_fewshot.cli.demo import demo
 from napari_fewshot.cli.evaluate import evaluate
+from napari_fewshot.cli.evaluate_objects import objects
 from napari_fewshot.cli.export import export
 from napari_fewshot.cli.extract import extract
 from napari_fewshot.cli.methods import methods
@@ -34,6 +35,7 @@ app.command()(extract)
 app.command()(demo)
 app.command()(methods)
 app.command()(train)
+evaluate.command()(objects)
 app.add_typer(evaluate)
 app.add_typer(session)
 app.add_typer(weights)

@@ -66,7 +66,7 @@ def pascal(
 
         return pascal_pools(data, _folds(fold), images=images, least_area=least_area, report=report)
 
-    _benchmark("pascal-5i", pools, _Asked(method, backbone, shots, device, out, fresh), ways, episodes, seed, size)
+    _benchmark("pascal-5i", pools, Asked(method, backbone, shots, device, out, fresh), ways, episodes, seed, size)
 
 
 @evaluate.command("coco-20i")
@@ -99,7 +99,7 @@ def coco(
         chosen = cast(Partition, partition)  # checked there
         return coco_pools(data, _folds(fold), partition=chosen, images=images, least_area=least_area, report=report)
 
-    _benchmark("coco-20i", pools, _Asked(method, backbone, shots, device, out, fresh), ways, episodes, seed, size)
+    _benchmark("coco-20i", pools, Asked(method, backbone, shots, device, out, fresh), ways, episodes, seed, size)
 
 
 @evaluate.command("fss-1000")
@@ -123,7 +123,7 @@ def fss(
 
         return fss_pools(data)
 
-    _benchmark("fss-1000", pools, _Asked(method, backbone, shots, device, out, fresh), ways, episodes, seed, size)
+    _benchmark("fss-1000", pools, Asked(method, backbone, shots, device, out, fresh), ways, episodes, seed, size)
 
 
 @evaluate.command()
@@ -146,8 +146,8 @@ def folder(
     fresh: Fresh = False,
 ) -> None:
     """Measure on labelled images of your own: learn from the first few, judge on the others."""
-    asked = _Asked(method, backbone, shots, device, out, fresh)
-    with _resumable():
+    asked = Asked(method, backbone, shots, device, out, fresh)
+    with resumable():
         from napari_fewshot.errors import SettingsError
         from napari_fewshot.evaluation.folders import (
             FolderProtocol,
@@ -176,32 +176,32 @@ def folder(
         console = asked.console()
         runs: list[FolderRun] = []
         for method_name, backbone_name, segmenter in asked.segmenters(console):
-            file = target / "journal" / _file_name(method_name, backbone_name)
-            settings = folder_journal_settings(segmenter, protocol, _features(segmenter))
+            file = target / "journal" / file_name(method_name, backbone_name)
+            settings = folder_journal_settings(segmenter, protocol, features_of(segmenter))
             journal = Journal(file, settings, fresh=asked.fresh)
             title = f"{method_name}, {backbone_name}"
             outcomes = []
-            with _bar(console, title, len(sets) * len(protocol.shots) * seeds) as advance:
+            with bar(console, title, len(sets) * len(protocol.shots) * seeds) as advance:
                 for outcome in evaluate_sets(segmenter, sets, protocol, journal):
                     outcomes.append(outcome)
-                    iou = "failed" if outcome.failure else f"IoU {_shown(outcome.iou)}"
+                    iou = "failed" if outcome.failure else f"IoU {shown(outcome.iou)}"
                     advance(f"{outcome.name}, {outcome.shots} shot(s): {iou}")
             runs.append(FolderRun(method_name, backbone_name, outcomes))
-            console.print(f"{title}: IoU {_shown(mean(o.iou for o in outcomes))}, {len(outcomes)} runs", soft_wrap=True)
+            console.print(f"{title}: IoU {shown(mean(o.iou for o in outcomes))}, {len(outcomes)} runs", soft_wrap=True)
             write_tables(target, folder_table(about, runs), about, folder_numbers(runs))
-        _tell(console, target)
+        tell(console, target)
 
 
 def _benchmark(
     name: str,
     make_pools: "Callable[[Report], Sequence[Pool]]",
-    asked: "_Asked",
+    asked: "Asked",
     ways: int,
     episodes: int,
     seed: int,
     size: int | None,
 ) -> None:
-    with _resumable():
+    with resumable():
         from napari_fewshot.evaluation.episodes import Protocol, Tally, journal_settings, usable_classes
         from napari_fewshot.evaluation.episodes import evaluate as outcomes_of
         from napari_fewshot.evaluation.tables import Run, benchmark_numbers, benchmark_table, write_tables
@@ -229,30 +229,30 @@ def _benchmark(
             for protocol in protocols:
                 for pool in pools:
                     where = "" if pool.fold is None else f"fold{pool.fold}-"
-                    file = _file_name(method, backbone, f"{where}{protocol.shots}shot")
-                    settings = journal_settings(segmenter, pool, protocol, _features(segmenter))
+                    file = file_name(method, backbone, f"{where}{protocol.shots}shot")
+                    settings = journal_settings(segmenter, pool, protocol, features_of(segmenter))
                     journal = Journal(target / "journal" / file, settings, fresh=asked.fresh)
                     fold = "" if pool.fold is None else f", fold {pool.fold}"
                     title = f"{method}, {backbone}{fold}, {protocol.shots} shot(s)"
                     total = Tally()
-                    with _bar(console, title, episodes) as advance:
+                    with bar(console, title, episodes) as advance:
                         for outcome in outcomes_of(segmenter, pool, protocol, journal):
                             total.add(outcome)
-                            advance(f"mIoU {_shown(total.totals.scores().miou)}")
+                            advance(f"mIoU {shown(total.totals.scores().miou)}")
                     summary = total.summary()
                     runs.append(Run(method, backbone, protocol.shots, pool.fold, summary, pool.class_names))
                     scores = summary.scores
                     console.print(
-                        f"{title}: mIoU {_shown(scores.miou)}, FB-IoU {_shown(scores.fb_iou)}, "
-                        f"Dice {_shown(scores.dice)}, {summary.features + summary.method:.2f} s per image",
+                        f"{title}: mIoU {shown(scores.miou)}, FB-IoU {shown(scores.fb_iou)}, "
+                        f"Dice {shown(scores.dice)}, {summary.features + summary.method:.2f} s per image",
                         soft_wrap=True,
                     )
                     page = benchmark_table(pool.name, about, runs)
                     write_tables(target, page, about, benchmark_numbers(runs))
-        _tell(console, target)
+        tell(console, target)
 
 
-class _Asked:
+class Asked:
     """Which segmenters to measure, and where results go."""
 
     def __init__(
@@ -280,12 +280,15 @@ class _Asked:
 
     @staticmethod
     def console() -> "Console":
+        """Make what is written to."""
         from rich.console import Console
 
         return Console(highlight=False)
 
-    def segmenters(self, console: "Console") -> "Iterator[tuple[str, str, FewShotSegmenter]]":
-        """Load one after the other; names that mean nothing are refused before the first."""
+    def segmenters(
+        self, console: "Console", *, instances: bool = False
+    ) -> "Iterator[tuple[str, str, FewShotSegmenter]]":
+        """Load one after the other, with objects if asked for; names that mean nothing are refused before the first."""
         from napari_fewshot.errors import SettingsError
         from napari_fewshot.models import licence_notice, list_segmenters, load_segmenter
         from napari_fewshot.models.registry import backbone_card
@@ -302,7 +305,8 @@ class _Asked:
                 console.print(notice, style="dim", soft_wrap=True)
             for method in methods:
                 try:
-                    segmenter = load_segmenter(method, backbone=backbone, device=self.device)
+                    options = {"instances": True} if instances else {}
+                    segmenter = load_segmenter(method, backbone=backbone, device=self.device, **options)
                 except SettingsError as error:
                     if "all" not in self.methods or not cards[method].needs_head:
                         raise
@@ -312,7 +316,7 @@ class _Asked:
 
 
 @contextmanager
-def _resumable() -> Iterator[None]:
+def resumable() -> Iterator[None]:
     """Say after Ctrl+C that nothing is lost."""
     with in_one_sentence():
         try:
@@ -323,7 +327,7 @@ def _resumable() -> Iterator[None]:
 
 
 @contextmanager
-def _bar(console: "Console", title: str, total: int) -> Iterator[Callable[[str], None]]:
+def bar(console: "Console", title: str, total: int) -> Iterator[Callable[[str], None]]:
     """Show a bar with the time that is left on a terminal, and nothing elsewhere."""
     if not console.is_terminal:
         yield lambda told: None
@@ -342,10 +346,11 @@ def _bar(console: "Console", title: str, total: int) -> Iterator[Callable[[str],
         yield lambda told: progress.update(task, advance=1, told=told)
 
 
-def _features(segmenter: "FewShotSegmenter") -> str:
+def features_of(segmenter: "FewShotSegmenter") -> str:
     """What its features and answers depend on, hashes of trained weights included."""
     from napari_fewshot.models.feature_segmenter import FeatureSegmenter
 
+    segmenter = getattr(segmenter, "classes", segmenter)  # of one that tells objects apart
     if not isinstance(segmenter, FeatureSegmenter):
         return ""
     head = getattr(segmenter.method, "key", "")  # of methods with a trained head
@@ -356,13 +361,16 @@ def _folds(chosen: list[int] | None) -> tuple[int, ...]:
     return tuple(sorted(set(chosen))) if chosen else (0, 1, 2, 3)
 
 
-def _file_name(*parts: str) -> str:
+def file_name(*parts: str) -> str:
+    """Name the journal of a run."""
     return re.sub(r"[^\w.-]+", "_", "-".join(parts)) + ".jsonl"
 
 
-def _shown(value: float | None) -> str:
+def shown(value: float | None) -> str:
+    """Write a figure, or a dash for none."""
     return "–" if value is None else f"{value:.3f}"
 
 
-def _tell(console: "Console", target: Path) -> None:
+def tell(console: "Console", target: Path) -> None:
+    """Say what was written."""
     console.print(f"Written: {target / 'table.md'}, {target / 'results.json'}", soft_wrap=True)

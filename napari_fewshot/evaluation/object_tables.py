@@ -1,6 +1,8 @@
 """Objects that were found, as a table in Markdown."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 from napari_fewshot.evaluation.instance_metrics import ObjectCounts
 from napari_fewshot.evaluation.metrics import mean
@@ -30,6 +32,15 @@ def object_table(found: Mapping[str, Mapping[str, ObjectCounts]]) -> str:
     lines += [[name, *map(_shown, row)] for name, row in rows.items()]
     lines += [["**mean**", *(f"**{_shown(value)}**" for value in means)]]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def object_numbers(found: Mapping[str, Mapping[str, ObjectCounts]]) -> list[dict[str, Any]]:
+    """Return the same as numbers for a JSON file: objects that are right at each IoU, proposed, and true."""
+    return [
+        {"segmenter": who, "set": name, **asdict(counts), "f1": counts.f1(), "ap": counts.mean_precision()}
+        for who, sets in found.items()
+        for name, counts in sets.items()
+    ]
 
 
 def _values(counts: ObjectCounts | None) -> list[float | None]:

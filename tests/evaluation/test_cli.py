@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from napari_fewshot import models
 from napari_fewshot.cli import app
-from napari_fewshot.cli.evaluate import _bar
+from napari_fewshot.cli.evaluate import bar
 from napari_fewshot.errors import SettingsError
 from napari_fewshot.segmenter import TileProgress
 from napari_fewshot.support import SupportSet
@@ -243,7 +243,7 @@ def test_other_weights_of_the_same_name_are_not_mixed_and_fresh_measures_again(t
 
 def test_a_terminal_shows_how_far_it_is() -> None:
     console = Console(force_terminal=True, width=120, record=True)
-    with _bar(console, "panet, fold 0", 2) as advance:
+    with bar(console, "panet, fold 0", 2) as advance:
         advance("mIoU 0.500")
         advance("mIoU 0.600")
     shown = console.export_text()

@@ -1,11 +1,15 @@
 """Data sets with objects on the disk, from finding them to outcomes that survive an interruption."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+from typer.testing import CliRunner
 
+from napari_fewshot import models
+from napari_fewshot.cli import app
 from napari_fewshot.errors import SettingsError
 from napari_fewshot.evaluation.folders import FolderProtocol
 from napari_fewshot.evaluation.instances import evaluate_objects, find_object_sets
@@ -73,3 +77,20 @@ def test_what_is_in_the_journal_is_not_measured_again(root: Path, tmp_path: Path
 def test_a_segmenter_that_tells_no_objects_apart_is_refused(root: Path) -> None:
     with pytest.raises(SettingsError, match="load it with instances=True"):
         list(evaluate_objects(BrightnessSegmenter(), find_object_sets(root), PROTOCOL))
+
+
+def test_the_verb_writes_a_table_and_numbers(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(method: str, *, backbone: str, device: str, instances: bool) -> InstanceSegmenter:
+        assert instances
+        return segmenter()
+
+    monkeypatch.setattr(models, "load_segmenter", load)
+    words = ["evaluate", "objects", "--data", str(root), "--shots", "2", "--seeds", "1", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*words, "--method", "panet"])
+    assert result.exit_code == 0, result.output
+    table = (tmp_path / "out/table.md").read_text("utf-8")
+    assert "| squares | 1.000 | 1.000 | 1.000 | 1.000 |" in table
+    (run,) = json.loads((tmp_path / "out/results.json").read_text("utf-8"))["runs"]
+    assert run["set"] == "squares" and run["right"] == [8] * 9 and run["f1"] == 1.0
+    wrong = CliRunner().invoke(app, [*words, "--set", "circles"])
+    assert wrong.exit_code == 2 and "there is no data set circles" in wrong.output
