@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -305,8 +306,8 @@ class Asked:
                 console.print(notice, style="dim", soft_wrap=True)
             for method in methods:
                 try:
-                    options = {"instances": True} if instances else {}
-                    segmenter = load_segmenter(method, backbone=backbone, device=self.device, **options)
+                    load = partial(load_segmenter, instances=True) if instances else load_segmenter
+                    segmenter = load(method, backbone=backbone, device=self.device)
                 except SettingsError as error:
                     if "all" not in self.methods or not cards[method].needs_head:
                         raise

@@ -134,7 +134,8 @@ class ObjectEditor:
         if len(points) < 3:
             raise MaskError(f"a lasso of {len(points)} point(s) encloses nothing; draw it around what is to go")
         inside = np.zeros(self._ids.shape, bool)
-        inside[polygon(*np.array(points, float).T, shape=self._ids.shape)] = True
+        rows, columns = np.array(points, float).T
+        inside[polygon(rows, columns, self._ids.shape)] = True
         known, position = np.unique(self._ids, return_inverse=True)
         within = np.bincount(position.ravel(), inside.ravel(), len(known))
         gone = known[2 * within > np.bincount(position.ravel(), minlength=len(known))]

@@ -168,7 +168,7 @@ def _confidence(proposal: Proposal, labels: Labels) -> "np.ndarray[tuple[int, ..
     rows: Mapping[int, int] = {c: i for i, c in enumerate((0, *proposal.class_ids))}
     at = np.zeros(UNLABELLED + 1, np.intp)
     at[list(rows)] = list(rows.values())
-    return np.take_along_axis(proposal.probabilities, at[labels][None], 0)[0]
+    return np.asarray(np.take_along_axis(proposal.probabilities, at[labels][None], 0)[0], np.float32)
 
 
 def _judged(shot: Shot, clues: Clues, counted: tuple[int, ...]) -> Rehearsed:

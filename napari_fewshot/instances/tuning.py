@@ -122,8 +122,8 @@ class _Table:
         root = self._hills.roots(depth)[self._hill]
         width = len(self._true)
         pairs, at = np.unique(root * width + self._object, return_inverse=True)
-        shared = np.bincount(at, self._shared, len(pairs))
-        found = np.bincount(root, self._shared, int(self._hills.ids.max()) + 1)
+        shared = np.bincount(at, self._shared, len(pairs)).astype(np.float64)
+        found = np.bincount(root, self._shared, int(self._hills.ids.max()) + 1).astype(np.float64)
         return _Cut(pairs // width, pairs % width, shared, found, self._true)
 
 
