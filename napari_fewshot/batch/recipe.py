@@ -11,8 +11,10 @@ from typing import Any, Final
 
 import napari_fewshot
 from napari_fewshot.errors import FewShotError, ReadError, SettingsError
+from napari_fewshot.imaging.cleanup import CleanUp
 from napari_fewshot.io.atomic import replacing
 from napari_fewshot.io.formats import label_format
+from napari_fewshot.io.label_stack import Position
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.support import LabelClass
 from napari_fewshot.volumes.settings import VolumeSettings
@@ -35,11 +37,14 @@ class ShotFiles:
         Paths, or URLs.
     digests
         Of the shots that are in them, image and mask; () while nobody has read them.
+    positions
+        Which slices of a stack were painted; () for those with any label.
     """
 
     image: str
     mask: str
     digests: tuple[str, ...] = ()
+    positions: tuple[Position, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ class Recipe:
         Whether masks number objects of one class.
     seed, threads
         See `fix_chance`.
+    clean_up
+        What else proposals are tidied by; its ``min_area`` says nothing.
     volume
         What proposals take from the slices around them.
     weights
@@ -91,6 +98,7 @@ class Recipe:
     objects: bool = False
     seed: int = 0
     threads: int = 0
+    clean_up: CleanUp = field(default_factory=CleanUp)
     volume: VolumeSettings = field(default_factory=VolumeSettings)
     weights: Mapping[str, str] = field(default_factory=dict)
     inputs: str = ""
@@ -122,6 +130,7 @@ class Recipe:
             "axes": self.axes,
             "seed": self.seed,
             "threads": self.threads,
+            **({} if self.clean_up == CleanUp() else {"clean_up": _steps(self.clean_up)}),
             **({"volume": asdict(self.volume)} if self.volume.are_used else {}),
         }
 
@@ -157,7 +166,7 @@ def write_recipe(path: Path, recipe: Recipe) -> None:
     ExportError
         If it cannot be written.
     """
-    told = {"napari-fewshot recipe": _FORMAT, **asdict(recipe)}
+    told = {"napari-fewshot recipe": _FORMAT, **asdict(recipe), "clean_up": _steps(recipe.clean_up)}
     with replacing(path, overwrite=True) as file:
         file.write(json.dumps(told, indent=1, ensure_ascii=False).encode() + b"\n")
 
@@ -201,6 +210,7 @@ def _recipe(told: dict[str, Any]) -> Recipe:
         objects=told["objects"],
         seed=told["seed"],
         threads=int(told["threads"]),
+        clean_up=CleanUp(**told.get("clean_up", {})),
         volume=VolumeSettings(**told.get("volume", {})),
         weights=dict(zip(told["weights"], _texts(told["weights"].values()), strict=True)),
         inputs=told["inputs"],
@@ -210,7 +220,13 @@ def _recipe(told: dict[str, Any]) -> Recipe:
 
 def _shot(told: dict[str, Any]) -> ShotFiles:
     image, mask = _texts([told["image"], told["mask"]])
-    return ShotFiles(image, mask, _texts(told["digests"]))
+    positions = tuple(tuple(int(i) for i in position) for position in told.get("positions", ()))
+    return ShotFiles(image, mask, _texts(told["digests"]), positions)
+
+
+def _steps(clean_up: CleanUp) -> dict[str, Any]:
+    """As JSON takes it, and gives it back: names of thresholds are texts."""
+    return asdict(clean_up) | {"thresholds": {str(c): t for c, t in clean_up.thresholds.items()}}
 
 
 def _texts(values: Iterable[Any]) -> tuple[str, ...]:

@@ -234,7 +234,8 @@ class Results:
 
     def _remove_unfinished(self) -> None:
         """Remove what a killed run left of files of these names; they are hidden and were never complete."""
-        starts = tuple(f".{stem[:90]}" for stem in self._stems.values())
+        joint = (_joint_name(kind) for kind in self._kinds if kind.joint)
+        starts = tuple(f".{name[:90]}" for name in (*self._stems.values(), *joint, FILE_NAME, TABLE))
         for entry in os.scandir(self.out):
             if entry.name.endswith(_UNFINISHED) and entry.name.startswith(starts):
                 if entry.is_dir(follow_symlinks=False):

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,9 @@ class Batch:
     @property
     def settings(self) -> PropagationSettings:
         """How proposals are made."""
-        return PropagationSettings(min_area=self.recipe.min_area, volume=self.recipe.volume)
+        recipe = self.recipe
+        steps = {f.name: getattr(recipe.clean_up, f.name) for f in fields(recipe.clean_up)}
+        return PropagationSettings(**{**steps, "min_area": recipe.min_area}, volume=recipe.volume)
 
 
 def prepare(recipe: Recipe, load: Callable[[SegmenterSettings], FewShotSegmenter]) -> Batch:
@@ -262,7 +264,7 @@ class _Course:
     def _divided(self, job: Job) -> Iterator[Job]:
         """Cut a large frame into several pieces of work."""
         parts: tuple[Region, ...] = ()
-        if isinstance(self.concept, Divides) and not self.batch.recipe.volume.are_used:
+        if isinstance(self.concept, Divides) and self._may_divide:
             with suppress(FewShotError):  # it will be told when its turn comes
                 parts = self.concept.parts(frame_of(job))
         if not parts:
@@ -270,6 +272,11 @@ class _Course:
             return
         self._large[job.file] = large = LargeFrame(job, parts)
         yield from large.jobs()
+
+    @property
+    def _may_divide(self) -> bool:
+        """Whether neither other slices nor probabilities are needed, which parts do not have."""
+        return not (self.batch.recipe.volume.are_used or self.batch.settings.thresholds)
 
     def take(self, done: Done) -> None:
         """Take note of a frame, or of a part of one; write its image where it was the last one."""

@@ -127,7 +127,8 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _shots(files: ShotFiles, axes: str, objects: bool) -> list[Shot]:
-    shots = list(read_shots(files.image, files.mask, objects=objects, axes=axes))
+    positions = files.positions or None
+    shots = list(read_shots(files.image, files.mask, objects=objects, axes=axes, positions=positions))
     if not shots:
         raise ReadError(f"no slice of {files.mask} has any label, so there is nothing to learn; choose another mask")
     return shots

@@ -70,6 +70,11 @@ def propagate(
     backbone: options.Backbone = "auto",
     device: options.Device = "auto",
     min_area: Annotated[int, typer.Option(help="Leave out objects of fewer pixels than this.", min=0)] = 0,
+    smooth: options.Smooth = 0.0,
+    max_hole: options.MaxHole = 0,
+    split_neck: options.SplitNeck = 0.0,
+    largest_only: options.LargestOnly = False,
+    threshold: options.Threshold = None,
     axes: options.Axes = "",
     consistent_along: options.Along = "",
     slices: options.Slices = "",
@@ -102,7 +107,7 @@ def propagate(
     Ends with 0 when all is done, 2 if something has to be mended first, 3 if
     some images could not be used, 130 if it was stopped.
     """
-    with in_one_sentence(), _stoppable():
+    with in_one_sentence(), stoppable():
         options.check_names(method, backbone)
         from napari_fewshot.batch.recipe import Recipe
         from napari_fewshot.segmenter import SegmenterSettings
@@ -118,10 +123,11 @@ def propagate(
             objects=objects,
             seed=seed,
             threads=threads,
+            clean_up=options.clean_up(smooth, max_hole, split_neck, threshold or [], largest_only=largest_only),
             volume=options.volume_settings(consistent_along, slices, min_extent, fill_gaps, interpolate=interpolate),
         )
         cache = options.cache_settings(features, features_gib)
-        _carry_out(recipe, out, resume=resume, overwrite=overwrite, cache=cache, cluster=cluster, as_json=as_json)
+        carry_out_recipe(recipe, out, resume=resume, overwrite=overwrite, cache=cache, cluster=cluster, as_json=as_json)
 
 
 def run(
@@ -147,7 +153,7 @@ def run(
     Shots and weights must be what they were, which is checked by their
     hashes. Ends like 'propagate'.
     """
-    with in_one_sentence(), _stoppable():
+    with in_one_sentence(), stoppable():
         from dataclasses import replace
 
         from napari_fewshot.batch.recipe import installed, read_recipe
@@ -166,12 +172,13 @@ def run(
         found = replace(found, versions=here)
         options.check_names(found.segmenter.method, found.segmenter.backbone)
         cache = options.cache_settings(features, features_gib)
-        _carry_out(found, out, resume=resume, overwrite=overwrite, cache=cache, cluster=cluster, as_json=as_json)
+        carry_out_recipe(found, out, resume=resume, overwrite=overwrite, cache=cache, cluster=cluster, as_json=as_json)
 
 
-def _carry_out(
+def carry_out_recipe(
     recipe: "Recipe", out: Path, *, resume: bool, overwrite: bool, cache: "CacheSettings", cluster: str, as_json: bool
 ) -> None:
+    """Do what a recipe says, and tell of it; ends with 3 where some images could not be used."""
     from dataclasses import replace
     from functools import partial
 
@@ -279,7 +286,7 @@ def _absolute(path: str | Path) -> str:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """Take it for Ctrl+C when the system wants the process to end, as at the end of a job's time on a cluster."""
     if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
         yield

@@ -1,4 +1,4 @@
-"""``napari-fewshot session``: what is in a saved session, without opening it in napari."""
+"""``napari-fewshot session``: what is in a saved session, and its propagation, without opening it in napari."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from napari_fewshot.cli import options
 from napari_fewshot.cli.failures import in_one_sentence
+from napari_fewshot.cli.propagate import Out, Resume, carry_out_recipe, stoppable
 
 session = typer.Typer(
     name="session",
-    help="Look into sessions that the dock or Session.save wrote.",
+    help="Look into sessions that the dock or Session.save wrote, and run them again.",
     no_args_is_help=True,
 )
 
@@ -46,6 +48,42 @@ def provenance(
 
         write_provenance(out, open_session(folder).provenance(), overwrite=overwrite)
         typer.echo(f"Wrote {out}")
+
+
+@session.command("run")
+def run_again(
+    folder: _Folder,
+    out: Out,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(help="As for 'propagate'; again for several. (default: tiff)", show_default=False),
+    ] = None,
+    resume: Resume = False,
+    overwrite: options.Overwrite = False,
+    features: options.Features = None,
+    features_gib: options.FeaturesGib = 10.0,
+    cluster: options.Cluster = "",
+    as_json: options.Json = False,
+) -> None:
+    """Propagate what was taught in a session onto all of its images, without the dock.
+
+    [b]Example[/b]: napari-fewshot session run "my session" --out labels
+
+    Images have to lie in files. What was painted goes into shots/ in the
+    folder of the labels, and recipe.json beside it repeats the run. Proposals
+    that were accepted or corrected count where they were taught. Ends like
+    'propagate'.
+    """
+    with in_one_sentence(), stoppable():
+        from napari_fewshot.batch.session_recipe import recipe_of
+        from napari_fewshot.session import open_session
+
+        recipe, left_out = recipe_of(open_session(folder).snapshot(), out, tuple(format or ["tiff"]))
+        options.check_names(recipe.segmenter.method, recipe.segmenter.backbone)
+        for each in left_out:
+            typer.echo(f"napari-fewshot: {each}", err=True)
+        cache = options.cache_settings(features, features_gib)
+        carry_out_recipe(recipe, out, resume=resume, overwrite=overwrite, cache=cache, cluster=cluster, as_json=as_json)
 
 
 def _show(found: dict[str, Any]) -> None:

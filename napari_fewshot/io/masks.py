@@ -1,7 +1,7 @@
 """Masks that other tools made, as label maps and as shots: TIFF, NIfTI, OME-Zarr, PNG, COCO JSON, Cellpose, NumPy."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from napari_fewshot.io import numpy_files
 from napari_fewshot.io.coco import coco_classes, read_coco
 from napari_fewshot.io.image_file import ImageFile
 from napari_fewshot.io.images import names_of, open_images
+from napari_fewshot.io.label_stack import Position
 from napari_fewshot.io.names import PICTURES, check_inside
 from napari_fewshot.io.ome_zarr import is_url, is_zarr, label_names, open_node, open_ome_zarr
 from napari_fewshot.io.rasters import read_raster
@@ -20,7 +21,12 @@ from napari_fewshot.support import MAX_CLASSES, UNLABELLED, LabelClass, Shot
 
 
 def read_shots(
-    image: str | os.PathLike[str], mask: str | os.PathLike[str], *, objects: bool = False, axes: str = ""
+    image: str | os.PathLike[str],
+    mask: str | os.PathLike[str],
+    *,
+    objects: bool = False,
+    axes: str = "",
+    positions: Collection[Position] | None = None,
 ) -> Iterator[Shot]:
     """Make shots of an image and the mask that another tool made of it, one for each slice.
 
@@ -35,6 +41,8 @@ def read_shots(
         Each value is an object, and all are of one class (id 1). That is always so of Cellpose's files.
     axes
         Of the image, where its file does not say.
+    positions
+        The slices that somebody looked at, with labels or without; by default those with any label.
 
     Raises
     ------
@@ -53,8 +61,10 @@ def read_shots(
     objects = objects or numpy_files.is_cellpose(Path(str(mask)))
     (name,) = names_of([str(image)])
     for frame, position in zip(opened.frames(name), np.ndindex(*opened.stack_shape[:-2]), strict=True):
+        if positions is not None and position not in positions:
+            continue
         plane = whole_numbers(labels.plane(position)[...], mask)
-        if plane.any() or not position:
+        if plane.any() or not position or positions is not None:
             yield _shot(frame, plane, mask, objects=objects)
 
 

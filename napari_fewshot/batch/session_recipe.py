@@ -1,0 +1,146 @@
+"""What was taught in a session, as files and a recipe: `napari-fewshot run` then does the same without the dock."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_fewshot.batch.recipe import Recipe, ShotFiles, digest_of_names
+from napari_fewshot.batch.shots import read_lesson
+from napari_fewshot.errors import FewShotError, SettingsError
+from napari_fewshot.imaging.cleanup import CleanUp
+from napari_fewshot.io.image_file import ImageFile
+from napari_fewshot.io.image_places import ImagePlace
+from napari_fewshot.io.images import find_images, names_of, open_images
+from napari_fewshot.io.label_stack import LabelStack, Position
+from napari_fewshot.io.labels import write_tiff
+from napari_fewshot.io.names import safe_name
+from napari_fewshot.session_folder import SessionContents, image_name
+from napari_fewshot.support import UNLABELLED, Shot
+
+FOLDER = "shots"
+"""Beside the recipe: what was painted, one file for each image."""
+
+
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """(..., Y, X) uint8, shots where they lie in their stack, 255 elsewhere; a plane is made when it is indexed."""
+
+    shots: Mapping[Position, Shot]
+    shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        """Of the labels."""
+        return np.dtype(np.uint8)
+
+    def __getitem__(self, index: Any) -> npt.NDArray[np.uint8]:
+        first = index[0] if isinstance(index, tuple) and index else index
+        if len(self.shape) == 2 or first is ...:
+            return self._planes(self.shape[:-2], ())[index]
+        chosen = range(self.shape[0])[first]
+        rest = index[1:] if isinstance(index, tuple) else ()
+        if isinstance(chosen, int):
+            return self._planes(self.shape[1:-2], (chosen,))[rest]
+        return np.stack([self._planes(self.shape[1:-2], (i,))[rest] for i in chosen])
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return self[...].astype(dtype or self.dtype, copy=False)
+
+    def _planes(self, stack: tuple[int, ...], begin: Position) -> npt.NDArray[np.uint8]:
+        made = np.full((*stack, *self.shape[-2:]), UNLABELLED, np.uint8)
+        for at in np.ndindex(*stack):
+            shot = self.shots.get((*begin, *at))
+            if shot is not None:
+                made[at] = shot.labels
+        return made
+
+
+def recipe_of(contents: SessionContents, folder: Path, formats: tuple[str, ...]) -> tuple[Recipe, tuple[str, ...]]:
+    """Write what was taught into files, and say in a recipe what was done with it.
+
+    Parameters
+    ----------
+    contents
+        Of the session.
+    folder
+        The masks go into `FOLDER` in it; they are named after what they hold, so that none is ever replaced.
+    formats
+        Of the labels to write.
+
+    Returns
+    -------
+    recipe : Recipe
+        With the hashes of shots and weights.
+    left_out : tuple of str
+        What the recipe cannot repeat, a sentence each.
+
+    Raises
+    ------
+    SettingsError
+        If an image that was taught lies in no file, or its file is read in another way than the session's.
+    ExportError
+        If a mask cannot be written.
+    """
+    support, places = contents.state.support, contents.places
+    taught: dict[str, dict[Position, Shot]] = {}
+    for shot in support.shots:
+        if shot.key not in contents.state.aside:
+            taught.setdefault(image_name(shot.key), {})[_position(shot)] = shot
+    missing = sorted({image_name(key) for key in contents.frames} - places.keys())
+    left_out = [f"'{name}' lies in no file, so the recipe leaves it out" for name in missing if name not in taught]
+    if support.tags:
+        left_out.append("what slices are only said to contain is not in the recipe")
+    opened = {name: _opened(name, places.get(name), shots) for name, shots in taught.items()}
+    files = tuple(_written(places[name], opened[name], shots, folder) for name, shots in taught.items())
+    images = tuple(dict.fromkeys(place.path for name, place in places.items()))
+    told = {place.axes for place in places.values()}
+    axes = told.pop() if len(told) == 1 else ""
+    lesson = read_lesson(files, classes=support.classes, axes=axes)
+    settings = contents.propagation
+    weights = {"features": contents.weights.get("backbone", ""), "head": contents.weights.get("head", "")}
+    recipe = Recipe(
+        images, lesson.files, contents.settings, support.classes, formats, settings.min_area, axes,
+        clean_up=CleanUp(**{f.name: getattr(settings, f.name) for f in fields(CleanUp) if f.name != "min_area"}),
+        volume=settings.volume, weights=weights if contents.weights else {},
+        inputs=digest_of_names(names_of(find_images(images))),
+    )  # fmt: skip
+    return recipe, tuple(left_out)
+
+
+def _written(place: ImagePlace, image: ImageFile, shots: Mapping[Position, Shot], folder: Path) -> ShotFiles:
+    """Write the shots of one image."""
+    digest = hashlib.blake2b("".join(sorted(shot.digest for shot in shots.values())).encode(), digest_size=5)
+    stem = safe_name(names_of([Path(place.path)])[0]) or "image"
+    file = folder / FOLDER / f"{stem}-{digest.hexdigest()}.tif"
+    if not file.exists():
+        write_tiff(file, LabelStack(Painted(shots, image.stack_shape), stem, f"{image.stack_axes}YX"))
+    positions = tuple(sorted(shots)) if image.stack_axes else ()
+    return ShotFiles(place.path, str(file.absolute()), positions=positions)
+
+
+def _opened(name: str, place: ImagePlace | None, shots: Mapping[Position, Shot]) -> ImageFile:
+    """Open an image, which must be to the last pixel what was taught."""
+    if place is None:
+        raise SettingsError(f"'{name}' was taught and lies in no file; save the image, open it from there and teach it")
+    try:
+        opened = open_images(place.path, axes=place.axes)
+        for position, shot in shots.items():
+            frame = shot.frame.read()
+            plane = np.asarray(opened[0].plane(position)[...])
+            if plane.shape != frame.shape or not (plane == frame).all():
+                raise SettingsError("its pixels are others")
+    except (FewShotError, IndexError) as error:
+        raise SettingsError(
+            f"{place.path} is read in another way than '{name}' in the session ({error}), so a recipe cannot name it; "
+            "save the image as a file of its own"
+        ) from error
+    return opened[0]
+
+
+def _position(shot: Shot) -> Position:
+    return () if isinstance(shot.key, str) else tuple(int(i) for i in shot.key[1:])
