@@ -10,10 +10,11 @@ import typer
 from napari_fewshot import __version__
 from napari_fewshot.cli.demo import demo
 from napari_fewshot.cli.evaluate import evaluate
-from napari_fewshot.cli.evaluate_objects import objects
+from napari_fewshot.cli.evaluate_objects import objects as evaluate_objects
 from napari_fewshot.cli.export import export
 from napari_fewshot.cli.extract import extract
 from napari_fewshot.cli.methods import methods
+from napari_fewshot.cli.objects import objects
 from napari_fewshot.cli.options import WithPairs
 from napari_fewshot.cli.propagate import propagate, run
 from napari_fewshot.cli.session import session
@@ -29,13 +30,14 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command(cls=WithPairs)(propagate)
+app.command(cls=WithPairs)(objects)
 app.command()(run)
 app.command()(export)
 app.command()(extract)
 app.command()(demo)
 app.command()(methods)
 app.command()(train)
-evaluate.command()(objects)
+evaluate.command("objects")(evaluate_objects)
 app.add_typer(evaluate)
 app.add_typer(session)
 app.add_typer(weights)

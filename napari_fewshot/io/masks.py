@@ -25,6 +25,7 @@ def read_shots(
     mask: str | os.PathLike[str],
     *,
     objects: bool = False,
+    numbered: bool = False,
     axes: str = "",
     positions: Collection[Position] | None = None,
 ) -> Iterator[Shot]:
@@ -39,6 +40,8 @@ def read_shots(
         may have looked at them. In a single image, no label says that nothing is there.
     objects
         Each value is an object, and all are of one class (id 1). That is always so of Cellpose's files.
+    numbered
+        Keep which pixel belongs to which object.
     axes
         Of the image, where its file does not say.
     positions
@@ -65,7 +68,7 @@ def read_shots(
             continue
         plane = whole_numbers(labels.plane(position)[...], mask)
         if plane.any() or not position or positions is not None:
-            yield _shot(frame, plane, mask, objects=objects)
+            yield _shot(frame, plane, mask, objects=objects or numbered, numbered=numbered)
 
 
 def read_labels(path: str | os.PathLike[str], *, image: str = "") -> npt.NDArray[np.int64]:
@@ -135,9 +138,9 @@ def whole_numbers(labels: npt.NDArray[np.generic], path: object) -> npt.NDArray[
     return labels.astype(np.int64)
 
 
-def _shot(frame: Frame, labels: npt.NDArray[np.int64], path: object, *, objects: bool) -> Shot:
+def _shot(frame: Frame, labels: npt.NDArray[np.int64], path: object, *, objects: bool, numbered: bool) -> Shot:
     if objects:
-        return Shot(frame, (labels != 0).astype(np.int32))
+        return Shot(frame, (labels != 0).astype(np.int32), instances=labels if numbered else None)
     if labels.min() < 0 or labels.max() > UNLABELLED:
         raise MaskError(
             f"{path} holds values from {labels.min()} to {labels.max()}; if they number objects, say so (objects), "
