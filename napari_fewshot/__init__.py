@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from napari_fewshot.proposals import Proposal
     from napari_fewshot.session import Session, open_session
     from napari_fewshot.support import LabelClass, Shot, SupportSet, Tag
+    from napari_fewshot.volumes.settings import VolumeSettings
+    from napari_fewshot.volumes.views import shots_across
 
 __version__ = "0.1.0"
 
@@ -35,10 +37,12 @@ _HOME = {
     "Shot": "support",
     "SupportSet": "support",
     "Tag": "support",
+    "VolumeSettings": "volumes.settings",
     "list_segmenters": "models",
     "load_segmenter": "models",
     "open_session": "session",
     "propagate": "propagation",
+    "shots_across": "volumes.views",
 }
 
 __all__ = [
@@ -52,11 +56,13 @@ __all__ = [
     "Shot",
     "SupportSet",
     "Tag",
+    "VolumeSettings",
     "__version__",
     "list_segmenters",
     "load_segmenter",
     "open_session",
     "propagate",
+    "shots_across",
 ]
 
 

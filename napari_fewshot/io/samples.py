@@ -187,7 +187,7 @@ def cells_sample(seed: int = 0, make: Callable[..., Phantom] = touching_cells) -
     """
     phantom = make(seed=seed)
     spacing = phantom.spacing
-    frames = Frame.of_stack("cells", phantom.image, spacing[1:])
+    frames = Frame.of_stack("cells", phantom.image, spacing[1:], step=spacing[0])
     classes = [LabelClass(CELL, "cell body", "#3182bd"), LabelClass(NUCLEUS, "nucleus", "#e6550d")]
     return Sample(
         name="synthetic_cells",

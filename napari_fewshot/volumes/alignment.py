@@ -11,7 +11,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter, map_coordinates
-from skimage.registration import optical_flow_ilk
 
 from napari_fewshot.volumes.slices import Floats, Slice
 
@@ -43,6 +42,8 @@ class Link:
         """Align two slices; None where they are not of one size."""
         if one.size != other.size:
             return None
+        from skimage.registration import optical_flow_ilk  # slow to import, and mostly not needed
+
         here, there = (gaussian_filter(each.picture, _NOISE, mode="nearest") for each in (one, other))
         if np.array_equal(here, there) or not here.std() or not there.std():
             flow = np.zeros((2, *here.shape), np.float32)

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.frames import Frame, FrameKey, Labels
+from napari_fewshot.instances.fitting import follow
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import Concept, TileProgress
 from napari_fewshot.support import BACKGROUND, SupportSet
@@ -117,7 +118,7 @@ class VolumeConcept:
         with self.telling(progress):
             proposal = self._together(place)
             labels = self._finished(place, proposal.labels)
-            return proposal if labels is proposal.labels else replace(proposal, labels=labels, instances=None)
+            return proposal if labels is proposal.labels else _relabelled(proposal, labels, self.support.counted_ids)
 
     def _propose_alone(self, frame: Frame, progress: TileProgress | None) -> Proposal:
         proposal = self._concept.propose(frame, progress=progress)
@@ -233,7 +234,9 @@ class VolumeConcept:
         probabilities = _room(proposal.probabilities.shape)
         smoothed(centre, neighbours, self._weights, self.step(place), probabilities, between)
         labels, confidence = _most_probable(probabilities, (BACKGROUND, *centre.class_ids))
-        return replace(proposal, labels=labels, probabilities=probabilities, confidence=confidence, instances=None)
+        return replace(
+            _relabelled(proposal, labels, self.support.counted_ids), probabilities=probabilities, confidence=confidence
+        )
 
     # ------------------------------------------------------------------ shapes in between
     def between(self, place: Place) -> Floats | None:
@@ -299,6 +302,12 @@ class VolumeConcept:
         if alone is not None and alone[1] is None and alone[0].human is not None:
             return alone[0].human
         return self._together(place).labels
+
+
+def _relabelled(proposal: Proposal, labels: Labels, counted: Sequence[int]) -> Proposal:
+    """Give a proposal other labels, which its objects follow."""
+    ids = None if proposal.instances is None else follow(proposal.instances, labels, counted)
+    return replace(proposal, labels=labels, instances=ids)
 
 
 def _room_for(beside: int) -> int:

@@ -196,6 +196,21 @@ def test_the_range_is_kept_and_nothing_outside_of_it_is_looked_at():
     assert set(_labels(tube, tube.shots(4), VolumeSettings("z", first=3, last=5))) == {("tube", 3), ("tube", 5)}
 
 
+def test_objects_follow_the_labels_that_slices_agree_on():
+    tube = Tube.noisy()
+    concept = BrightnessSegmenter().learn(tube.shots(4))
+
+    class Numbered(Counting):
+        def propose(self, frame: Frame, *, progress: TileProgress | None = None) -> Proposal:
+            proposal = super().propose(frame, progress=progress)
+            return replace(proposal, instances=5 * proposal.labels)
+
+    together = Consistency(Numbered(concept), ALONG_Z, Weights()).around(Surroundings(tube.frames))
+    proposal = together.propose(tube.frames[2])
+    assert (proposal.labels != concept.propose(tube.frames[2]).labels).any()
+    np.testing.assert_array_equal(proposal.instances > 0, proposal.labels > 0)
+
+
 def test_shapes_in_between_painted_slices_help_where_the_image_says_little():
     tube = Tube.noisy(noise=150.0)
     support = tube.shots(0, 4, 8)
