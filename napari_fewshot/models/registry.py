@@ -404,7 +404,7 @@ _METHODS: Final = (
         2022,
         seconds=3.0,
         levels=f"{_MATCHING}, and coarser ones",
-        trained="nothing is shipped; proposals and matching can be trained, without it superpixels and plain averages",
+        trained="what proposes objects, and what matches them, on mica; elsewhere superpixels and plain averages",
         head="mmformer:MaskMatching",
     ),
 )

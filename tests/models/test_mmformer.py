@@ -201,26 +201,64 @@ def test_the_contrastive_loss_is_that_of_the_best_and_the_worst_proposal() -> No
     assert contrastive_loss(torch.zeros(3), masks.float(), wanted.float(), known.float()).isfinite()
 
 
-def test_coefficients_are_averaged_over_what_covers_a_cell() -> None:
-    masks, c, elsewhere = noise(3, 4, 5).sigmoid(), noise(3, seed=1).sigmoid(), noise(4, 5, seed=2).sigmoid()
-    found = blended(masks, c, elsewhere)
+def test_a_cell_and_what_covers_it_are_averaged_by_trust() -> None:
+    masks, answers, trust, cells = (
+        noise(3, 4, 5).sigmoid(),
+        noise(3, seed=1),
+        noise(3, seed=2).exp(),
+        noise(4, 5, seed=3),
+    )
+    found = blended(masks, answers, trust, cells, 0.7)
     for i in range(4):
         for j in range(5):
-            over = masks[:, i, j]
-            expected = (sum(c[n] * over[n] for n in range(3)) + 0.01 * elsewhere[i, j]) / (over.sum() + 0.01)
-            torch.testing.assert_close(found[i, j], expected)
-    assert found.min() >= 0 and found.max() <= 1
+            over = [float(masks[n, i, j] * trust[n]) for n in range(3)]
+            expected = 0.7 * float(cells[i, j]) + sum(w * float(a) for w, a in zip(over, answers, strict=True))
+            assert float(found[i, j]) == pytest.approx(expected / (0.7 + sum(over)))
+    assert torch.equal(blended(masks, answers, torch.zeros_like(trust), cells), cells), "nobody trusts proposals"
 
 
-def test_a_single_coefficient_gives_back_its_proposal_where_proposals_share_out_the_image() -> None:
+def test_a_single_trusted_proposal_gives_back_itself_where_proposals_share_out_the_image() -> None:
     masks = superpixel_proposals(noise(6, 20, 24))
     chosen = torch.zeros(len(masks)).double()
     chosen[2] = 1
-    torch.testing.assert_close(blended(masks, chosen, masks[2]), masks[2])
+    torch.testing.assert_close(blended(masks, chosen, torch.ones_like(chosen), masks[2]), masks[2])
+
+
+def test_an_untrained_head_answers_as_superpixels_do() -> None:
+    """Training begins there: the last layer starts at zero."""
+    config = MaskMatchingConfig(tuple(CHANNELS.values()), tuple(CHANNELS), width=8, heads=2, hidden=8, proposals=6)
+    with torch.random.fork_rng(devices=[]):
+        method = MaskMatching(config)
+    plain = SuperpixelMatching(config.strides)
+    shots, query = [whole(pyramid(0), stripes(0, 1), "0")], pyramid(9, (64, 80))
+    expected = plain.predict(plain.fit(shots, (1,)), query)
+    torch.testing.assert_close(
+        method.predict(method.fit(shots, (1,)), query), expected, atol=1e-4, rtol=0, check_dtype=False
+    )
+
+
+def test_what_matching_adds_is_bounded_and_knows_no_size() -> None:
+    method = made()
+    with torch.no_grad():
+        for p in method.head.matching.parameters():
+            p.mul_(100)
+    calibrated = 4 * noise(12, 12).tanh()
+    small, large = torch.zeros(2, 12, 12).double()
+    small[0, 0], large[:] = 1, 1
+    similarities = torch.tensor([0.5, 0.5]).double()
+    masks = torch.stack([small, large])
+    answers, trust = method._coefficients(similarities, masks, calibrated)
+    mean = torch.stack([calibrated[0, 0], calibrated.mean()])
+    assert ((answers - mean).abs() <= 2 + 1e-9).all()
+    assert trust.min() >= 0.25 - 1e-9 and trust.max() <= 1 + 1e-9
+    level = torch.ones_like(calibrated)
+    a, b = method._coefficients(similarities, masks, level)
+    torch.testing.assert_close(a[0], a[1])
+    torch.testing.assert_close(b[0], b[1])
 
 
 def test_with_slots_the_answer_is_equation_4() -> None:
-    method = made(slots=True, corrects=False)
+    method = made(slots=True)
     query, known = pyramid(9), taught(method)
     masks = method.masks(query)
     cells, _ = MatchingLevels((8, 16)).cells(query)
@@ -240,7 +278,7 @@ def test_with_slots_the_answer_is_equation_4() -> None:
 def test_slots_know_the_learnt_proposals_only() -> None:
     config = MaskMatchingConfig(tuple(CHANNELS.values()), tuple(CHANNELS), slots=True)
     with pytest.raises(SettingsError, match="slots=False"):
-        MaskMatching(config, proposals="superpixels")
+        MaskMatching(config, proposals="both")
     method = made(slots=True)
     with pytest.raises(SettingsError, match="slots=False"):
         method.predict_among(AdditiveState({}, taught(method)), pyramid(9), stripes(0, 1))
@@ -263,7 +301,7 @@ def test_each_stage_has_its_losses_and_moves_its_part_alone(part: str, expected:
 
 
 def test_matching_does_not_move_proposals() -> None:
-    method = made()
+    method = MaskMatching(made().config, made().head, proposals="both")
     logits, _ = method.logits(taught(method), pyramid(9))
     logits.sum().backward()
     assert all(p.grad is None for p in method.head.proposals.parameters())
@@ -310,6 +348,12 @@ def test_superpixels_take_the_place_of_learnt_proposals() -> None:
     method = MaskMatching(learnt.config, learnt.head, proposals="superpixels")
     assert min(toy_ious(method, shots=2, classes=2)) > 0.95
     torch.testing.assert_close(method.masks(pictures(1)[0]).sum(0), torch.ones(48, 64).double())
+    asked = pictures(1)[0]
+    assert torch.equal(learnt.masks(asked), method.masks(asked)), "they are the default"
+    both = MaskMatching(learnt.config, learnt.head, proposals="both").masks(asked)
+    assert torch.equal(both[learnt.config.proposals :], method.masks(asked))
+    alone = MaskMatching(learnt.config, learnt.head, proposals="learnt").masks(asked)
+    assert torch.equal(both[: learnt.config.proposals], alone) and alone.sum(0).max() <= 1 + 1e-9
 
 
 def test_too_many_instances_are_refused() -> None:

@@ -152,19 +152,22 @@ def contrastive_loss(similarities: Tensor, masks: Tensor, wanted: Tensor, known:
     return -(stretched[ious.argmax()].log() + (1 - stretched[ious.argmin()]).log()) / 2
 
 
-def blended(masks: Tensor, coefficients: Tensor, elsewhere: Tensor) -> Tensor:
-    """Average the coefficients of the proposals that cover a cell: (h, w), in [0, 1] like the coefficients.
+def blended(masks: Tensor, answers: Tensor, trust: Tensor, cells: Tensor, alone: float = 1.0) -> Tensor:
+    """Average what a cell says alone and what the proposals that cover it say: (h, w), within their range.
 
     Parameters
     ----------
     masks
         (N, h, w) in [0, 1].
-    coefficients
-        (N,) in [0, 1].
-    elsewhere
-        (h, w) in [0, 1]: the answer where no proposal is, and the less of it the more there are.
+    answers
+        (N,) of the proposals.
+    trust
+        (N,) how much each counts where it covers a cell, >= 0.
+    cells
+        (h, w) of every cell alone.
+    alone
+        How much that counts, > 0.
     """
-    few = 1e-2
-    total = masks.sum(0) + few
-    mixed: Tensor = (torch.einsum("n,nhw->hw", coefficients, masks) + few * elsewhere) / total
+    weighted = masks.flatten(1).T @ torch.stack([trust * answers, trust], 1)  # (h w, 2)
+    mixed: Tensor = (alone * cells + weighted[:, 0].view_as(cells)) / (alone + weighted[:, 1].view_as(cells))
     return mixed

@@ -1,10 +1,11 @@
 """MM-Former: mask matching transformer (Jiao et al., NeurIPS 2022, arXiv 2301.01208).
 
 An image is cut into proposals, whatever they show, and these are compared with the class as wholes: decompose first,
-then match and blend. Proposals come from a segmenter that was trained to find objects of any class, or are superpixels,
-or what somebody else has found (`MaskMatching.predict_among`). Training has two stages: the segmenter, then matching.
+then match and blend. Proposals come from a segmenter that was trained to find objects of any class, are superpixels, or
+what somebody else has found (`MaskMatching.predict_among`). Training has two stages: the segmenter, then matching.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, cast
@@ -19,27 +20,33 @@ from napari_fewshot.models.blocks.labelled_pixels import ShotPixels
 from napari_fewshot.models.blocks.mask_matching import (
     blended,
     contrastive_loss,
+    pooled,
     stretched_to_one,
 )
 from napari_fewshot.models.blocks.matching import MatchingLevels
-from napari_fewshot.models.blocks.one_vs_rest import safe_logit
 from napari_fewshot.models.blocks.potential_objects import objects_of, proposal_losses
 from napari_fewshot.models.blocks.resampling import to_cells
 from napari_fewshot.models.blocks.support_maps import SupportMap, collect_maps, map_features, maps_of_class
 from napari_fewshot.models.methods.base import AdditiveState, SupportFeatures
 from napari_fewshot.models.methods.mmformer_networks import MaskMatchingConfig, MaskMatchingTransformer
-from napari_fewshot.models.methods.mmformer_superpixels import (
-    SuperpixelMatching,
-    among,
-    coefficients,
-    instance_proposals,
-)
+from napari_fewshot.models.methods.mmformer_superpixels import TRUST, SuperpixelMatching, among, instance_proposals
 from napari_fewshot.models.methods.similarity_cues import Similarity
 from napari_fewshot.models.methods.trained import Episode, TrainedMethod, segmentation_losses
 from napari_fewshot.support import UNLABELLED
 
 _MAPS: Final = 5
 """Maps of shots that a query is aligned with, for each class."""
+
+_MOST: Final = 2.0
+"""Bound of what matching adds to the logit of a proposal."""
+
+_TRUST: Final = math.log(2)
+"""Bound of what it adds to the logarithm of the trust in one. So none counts more than what a cell says alone: with
+more, thin things drowned in the large proposals around them."""
+
+
+Proposals = Literal["learnt", "superpixels", "both"]
+"""Where proposals come from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,30 +81,31 @@ class MaskMatching(TrainedMethod[Seen, tuple[Known, ...]]):
     config, head
         See `TrainedMethod`.
     proposals
-        "learnt" ones, or "superpixels".
+        "learnt" ones, "superpixels" or "both"; by default superpixels, which do best on kinds of images that nobody
+        trained on, or the learnt ones where matching goes by slots. Training is on both.
+
+    Raises
+    ------
+    SettingsError
+        If matching goes by slots, and others than learnt proposals are wanted.
     """
 
     name = "mmformer"
     configuration: ClassVar[type[MaskMatchingConfig]] = MaskMatchingConfig
+    network = MaskMatchingTransformer
 
     def __init__(
         self,
         config: MaskMatchingConfig,
         head: nn.Module | None = None,
-        proposals: Literal["learnt", "superpixels"] = "learnt",
+        proposals: Proposals | None = None,
     ) -> None:
         super().__init__(config, head)
-        if config.slots and proposals != "learnt":
+        self.proposals: Proposals = proposals or ("learnt" if config.slots else "superpixels")
+        if config.slots and self.proposals != "learnt":
             raise SettingsError("matching by slots knows the learnt proposals only; make the head with slots=False")
-        self.proposals = proposals
-        self.all_levels = MatchingLevels(config.strides)
         self.matched_levels = MatchingLevels(config.strides[config.first_matched :])
-        self._untrained = SuperpixelMatching(config.strides[:2])
-
-    @classmethod
-    def network(cls, config: MaskMatchingConfig) -> nn.Module:
-        """See `MaskMatchingTransformer`."""
-        return MaskMatchingTransformer(config)
+        self._untrained = SuperpixelMatching(config.strides)
 
     @property
     def _parts(self) -> MaskMatchingTransformer:
@@ -118,16 +126,20 @@ class MaskMatching(TrainedMethod[Seen, tuple[Known, ...]]):
 
     def predicted_masks(self, query: FeaturePyramid) -> list[Tensor]:
         """Logits of the learnt proposals (N, h, w) of each layer of the segmenter."""
-        cells, _ = self.all_levels.cells(query)
+        cells, _ = self.levels.cells(query)
         memory = [MatchingLevels((stride,)).cells(query)[0] for stride in self.matched_levels.strides[::-1]]
         found: list[Tensor] = self._parts.proposals(self.on_head(cells), [self.on_head(m) for m in memory])
         return found
 
-    def masks(self, query: FeaturePyramid) -> Tensor:
-        """Proposals (N, h, w) in [0, 1], by which matching does not move them."""
-        if self.proposals == "superpixels":
-            return self.on_head(self._untrained.superpixels(query))
-        return self.predicted_masks(query)[-1].detach().sigmoid()
+    def masks(self, query: FeaturePyramid, proposals: Proposals | None = None) -> Tensor:
+        """Proposals (N, h, w) in [0, 1], which matching does not move; those of a kind share out a cell."""
+        proposals, several = proposals or self.proposals, []
+        if proposals != "superpixels":
+            learnt = self.predicted_masks(query)[-1].detach().sigmoid()
+            several.append(learnt if self.config.slots else learnt / learnt.sum(0).clamp_min(1))
+        if proposals != "learnt":
+            several.append(self.on_head(self._untrained.superpixels(query)))
+        return torch.cat(several)
 
     def logits(self, solution: tuple[Known, ...], query: FeaturePyramid) -> tuple[Tensor, Level]:
         """Match and blend, class by class."""
@@ -160,7 +172,7 @@ class MaskMatching(TrainedMethod[Seen, tuple[Known, ...]]):
         calibrated, level = self._calibrated(state.solution, query)
         masks = instance_proposals(instances, calibrated, level)
         matched = self._matched(state.solution, query, masks)
-        logits = [self._coefficients(s, masks, each) for s, each in zip(matched, calibrated, strict=True)]
+        logits = [self._coefficients(s, masks, each)[0] for s, each in zip(matched, calibrated, strict=True)]
         return among(logits, masks, level, query.size)
 
     def _level(self, query: FeaturePyramid) -> Level:
@@ -197,33 +209,33 @@ class MaskMatching(TrainedMethod[Seen, tuple[Known, ...]]):
         wanted = torch.stack([w for _, w in pairs]).mean(0)
         return F.cosine_similarity(proposed, wanted[None], eps=1e-6)
 
-    def _coefficients(self, similarities: Tensor, masks: Tensor, calibrated: Tensor) -> Tensor:
-        """Logits (N,) of the coefficients of proposals, each by itself."""
-        answers = coefficients(calibrated, masks)
-        share = masks.mean((1, 2)).clamp_min(1e-4).log() / 4
-        cues = [similarities, stretched_to_one(similarities), torch.tanh(answers / 4), share]
-        learnt: Tensor = self._parts.matching.coefficients(torch.stack(cues, 1))[:, 0]
-        return answers + learnt if self.config.corrects else learnt
+    def _coefficients(self, similarities: Tensor, masks: Tensor, calibrated: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N,) of the coefficients of proposals, each by itself, and trust (N,) in them.
+
+        Nothing that the network is told depends on size: how large things are is another matter on every kind of image.
+        """
+        answers, squares = pooled(torch.stack([calibrated, calibrated.square()]), masks).unbind(1)
+        certainty = masks.square().sum((1, 2)) / masks.sum((1, 2)).clamp_min(1e-6)
+        spread = (squares - answers.square()).clamp_min(0).sqrt()
+        cues = [similarities, stretched_to_one(similarities), answers / 4, spread / 4, certainty]
+        change, trust = self._parts.matching.coefficients(torch.stack(cues, 1)).T
+        return answers + _MOST * torch.tanh(change / _MOST), TRUST * (_TRUST * torch.tanh(trust)).exp()
 
     def _blend(self, similarities: Tensor, masks: Tensor, calibrated: Tensor) -> Tensor:
         """Logits (h, w) of one class."""
-        matching = self._parts.matching
         if self.config.slots:  # eq. 4; M^ is no probability, but the class is where it is more than a half
-            mixed = torch.einsum("n,nhw->hw", matching.coefficients(similarities), masks)
+            mixed = torch.einsum("n,nhw->hw", self._parts.matching.coefficients(similarities), masks)
             return 4 * (mixed - 0.5)
-        chosen = self._coefficients(similarities, masks, calibrated).sigmoid()
-        mixed = safe_logit(blended(masks, chosen, calibrated.sigmoid()))
-        return matching.voices[0] * mixed + matching.voices[1] * calibrated if self.config.corrects else mixed
+        return blended(masks, *self._coefficients(similarities, masks, calibrated), calibrated)
 
     def loss(self, episode: Episode) -> dict[str, Tensor]:
         """L_P while the segmenter learns; those of the answer and L_co while matching does."""
         losses: dict[str, Tensor] = {}
-        predicted = self.predicted_masks(episode.query)
         if _learns(self._parts.proposals):
-            losses |= self._proposal_losses(episode, predicted)
+            losses |= self._proposal_losses(episode)
         if not _learns(self._parts.matching):
             return losses
-        masks = predicted[-1].detach().sigmoid() if self.proposals == "learnt" else self.masks(episode.query)
+        masks = self.masks(episode.query, "learnt" if self.config.slots else "both")
         solution = self.combine([self.summarise(shot) for shot in episode.shots], episode.class_ids)
         logits, similarities = self._answers(solution, episode.query, masks)
         level = self._level(episode.query)
@@ -235,13 +247,11 @@ class MaskMatching(TrainedMethod[Seen, tuple[Known, ...]]):
         losses |= segmentation_losses(logits, level, episode)
         return losses | ({"contrast": 0.6 * torch.stack(contrast).mean()} if contrast else {})
 
-    def _proposal_losses(self, episode: Episode, predicted: list[Tensor]) -> dict[str, Tensor]:
+    def _proposal_losses(self, episode: Episode) -> dict[str, Tensor]:
         """L_P on the query and on the first shot, which needs no query to be learnt from."""
-        images = [(predicted, episode.query, episode.labels)]
-        pyramid, labels = next(iter(episode.shots[0].parts()))
-        images.append((self.predicted_masks(pyramid), pyramid, labels))
         each = []
-        for predictions, image, known in images:
+        for image, known in ((episode.query, episode.labels), next(iter(episode.shots[0].parts()))):
+            predictions = self.predicted_masks(image)
             size = (predictions[0].shape[-2], predictions[0].shape[-1])
             objects, counts = objects_of(known, self._level(image), size)
             each.append(proposal_losses(predictions, self.on_head(objects), self.on_head(counts)))

@@ -4,15 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-import torch
 from torch import nn
 
 from napari_fewshot.models.blocks.mask_matching import FeatureAlignment
 from napari_fewshot.models.blocks.potential_objects import PotentialObjects
-from napari_fewshot.models.methods.mmformer_superpixels import BLEND, CELL
 
-_CUES: Final = 4
-"""Numbers that tell of a proposal whether it is wanted."""
+_CUES: Final = 5
+"""Numbers that tell of a proposal whether it is wanted, and whether to trust it."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +34,7 @@ class MaskMatchingConfig:
     slots
         Whether all N similarities together decide about each coefficient, as in the paper, where every embedding
         always proposes the same kind of thing; and not the similarity of each proposal alone, with which proposals may
-        come from anywhere.
-    corrects
-        Whether coefficients and answer correct what the calibrated cosine with the average of the class says.
+        come from anywhere and correct what the calibrated cosine with the average of the class says.
     """
 
     channels: tuple[int, ...]
@@ -51,7 +47,6 @@ class MaskMatchingConfig:
     matched: int = 48
     layers: int = 1
     slots: bool = False
-    corrects: bool = True
 
     @property
     def first_matched(self) -> int:
@@ -68,7 +63,7 @@ class MaskMatchingConfig:
     @classmethod
     def paper(cls) -> Self:
         """ResNet-50: masks on stride 4, three coarser levels, 9 layers (as in the code), 100 proposals."""
-        return cls((256, 512, 1024, 2048), (4, 8, 16, 32), 256, 8, 2048, 3, 100, 256, 2, slots=True, corrects=False)
+        return cls((256, 512, 1024, 2048), (4, 8, 16, 32), 256, 8, 2048, 3, 100, 256, 2, slots=True)
 
 
 class MaskMatchingTransformer(nn.Module):
@@ -97,9 +92,8 @@ class Matching(nn.Module):
         hidden = 2 * config.matched
         self.align = FeatureAlignment(config.channels[config.first_matched :], config.matched, 4, hidden, config.layers)
         number, inside = (config.proposals, 5 * config.proposals) if config.slots else (_CUES, 32)
-        last = nn.Linear(inside, number if config.slots else 1)
+        last = nn.Linear(inside, number if config.slots else 2)
         self.coefficients = nn.Sequential(nn.Linear(number, inside), nn.ReLU(), last)  # eq. 4
-        if config.corrects:
+        if not config.slots:
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-            self.voices = nn.Parameter(torch.tensor([BLEND, CELL]))  # of the blend, and of the calibrated cosine

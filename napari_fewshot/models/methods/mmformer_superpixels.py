@@ -21,9 +21,11 @@ from napari_fewshot.models.blocks.superpixels import superpixels
 from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState, SupportFeatures
 from napari_fewshot.models.methods.similarity_cues import Similarity, similarities
 
-BLEND: Final = 1.0
-CELL: Final = 0.5
-"""How much the blend of proposals counts, and what a cell says alone, as long as nobody has learnt better."""
+TRUST: Final = 0.5
+"""How much a proposal counts against what a cell says alone, as long as nobody has learnt better."""
+
+_BESIDE: Final = 1e-2
+"""How much it counts that there is nothing, where instances of somebody else lie."""
 
 _CELLS: Final = 16
 """Cells of a superpixel."""
@@ -36,18 +38,19 @@ _INSTANCES: Final = 1000
 
 
 class SuperpixelMatching(AdditiveMethod[ShotPixels, tuple[Similarity, ...]]):
-    """MM-Former without training: superpixels, and of each the mean answer of the calibrated cosine.
+    """MM-Former without training: cells lean towards the mean answer of the calibrated cosine in their superpixel.
 
     Parameters
     ----------
     strides
-        Of the levels to compare on.
+        Of the levels to compare on, fine to coarse; superpixels are made of the finest.
     """
 
     name = "mmformer"
 
     def __init__(self, strides: tuple[int, ...]) -> None:
         self.levels = MatchingLevels(strides)
+        self._outlines = MatchingLevels(strides[:1])
 
     def summarise(self, shot: SupportFeatures) -> ShotPixels:
         """Keep some pixels of every label."""
@@ -64,16 +67,16 @@ class SuperpixelMatching(AdditiveMethod[ShotPixels, tuple[Similarity, ...]]):
 
     def superpixels(self, query: FeaturePyramid) -> Tensor:
         """Proposals (N, h, w) that share out every cell."""
-        cells, _ = self.levels.cells(query)
+        cells, _ = self._outlines.cells(query)
         return superpixel_proposals(cells)
 
     def predict(self, state: AdditiveState[ShotPixels, tuple[Similarity, ...]], query: FeaturePyramid) -> Tensor:
         """Blend superpixels."""
         logits, level = self.calibrated(state.solution, query)
         masks = self.superpixels(query)
-        blends = [blended(masks, coefficients(each, masks).sigmoid(), each.sigmoid()) for each in logits]
-        answers = BLEND * safe_logit(torch.stack(blends)) + CELL * logits
-        return probabilities(one_vs_rest(answers), level, query.size)
+        trust = torch.full_like(masks[:, 0, 0], TRUST)
+        answers = [blended(masks, coefficients(each, masks), trust, each) for each in logits]
+        return probabilities(one_vs_rest(torch.stack(answers)), level, query.size)
 
     def predict_among(
         self, state: AdditiveState[ShotPixels, tuple[Similarity, ...]], query: FeaturePyramid, instances: Tensor
@@ -91,8 +94,8 @@ def coefficients(calibrated: Tensor, masks: Tensor) -> Tensor:
 
 def among(logits: Sequence[Tensor], masks: Tensor, level: Level, size: tuple[int, int]) -> Tensor:
     """Probabilities (1 + C, H, W) by logits (N,) of instances for each class; there is nothing beside instances."""
-    nothing = torch.zeros_like(masks[0])
-    answers = torch.stack([blended(masks, each.sigmoid(), nothing) for each in logits])
+    nothing, trust = torch.zeros_like(masks[0]), torch.ones_like(masks[:, 0, 0])
+    answers = torch.stack([blended(masks, each.sigmoid(), trust, nothing, _BESIDE) for each in logits])
     return probabilities(one_vs_rest(safe_logit(answers)), level, size)
 
 
