@@ -23,7 +23,7 @@ from napari_fewshot.ui.dock import FewShotDock
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 WINDOW = (1366, 768)
-MAX_BYTES = 400_000
+MAX_BYTES = 300_000
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
             os.environ[f"NAPARI_FEWSHOT_{name}"] = folder
         one_class_by_hand()
         two_classes_in_light()
-        many_slices_in_review()
+        review_in_both_themes()
 
 
 def one_class_by_hand() -> None:
@@ -80,19 +80,59 @@ def two_classes_in_light() -> None:
     viewer.close()
 
 
-def many_slices_in_review() -> None:
-    """The table of slices, some of them selected, and what the proposal on screen is unsure of."""
+def review_in_both_themes() -> None:
+    """What helps to review, each in the dark and the light theme: tour, table, doubt, clean-up and quality."""
     sample = cells_sample()
-    viewer, dock = opened(sample, "cells", list(sample.classes))
-    paint(viewer, sample, 0)
-    press(dock, Action.TEACH)
+    viewer = napari.Viewer(title="napari", show=True)
+    dock = FewShotDock(viewer)
+    dock.controller.change_class(LabelClass(1, "cell", "#3182bd"))
+    viewer.window.add_dock_widget(dock, name="Few-shot propagation")
+    viewer.window.resize(*WINDOW)
+    press(dock, Action.TOUR)
+    dock.panel.tour.help.click()  # opens the sample
+    settle()
+    viewer.reset_view()
+    save_both(viewer, "review-tour")
+    dock.panel.tour.end.click()
+
+    for place in (0, 4, 8):
+        viewer.dims.set_current_step(0, place)
+        press(dock, Action.PAINT)
+        paint(viewer, sample, place, one_class=True)
+        press(dock, Action.TEACH)
     press(dock, Action.PROPOSE)
     settle(lambda: not dock.is_busy)
     press(dock, Action.NEXT)
-    press(dock, Action.UNCERTAINTY)
     select_rows(dock, 1, 2)
-    save(viewer, "dock-6-review.png")
+    dock.panel.scroll_to(dock.panel.review)
+    save_both(viewer, "review-table")
+
+    press(dock, Action.UNCERTAINTY)
+    dock.panel.scroll_to(dock.panel.clean_up_part)
+    save_both(viewer, "review-doubt")
+
+    press(dock, Action.PREVIEW)
+    dock.panel.clean_up.smooth.setValue(1.5)
+    dock.panel.clean_up.max_hole.setValue(60)
+    dock.panel.clean_up.min_area.setValue(80)
+    settle(lambda: "go" in dock.panel.clean_up.note.text())
+    dock.panel.scroll_to(dock.panel.quality_part)
+    save_both(viewer, "review-clean-up")
+
+    press(dock, Action.PREVIEW)
+    dock.panel.clean_up_part.fold()
+    press(dock, Action.CHECK)
+    settle(lambda: not dock.is_busy)
+    dock.panel.scroll_to_top_of(dock.panel.quality_part)
+    save_both(viewer, "review-quality")
     viewer.close()
+
+
+def save_both(viewer: Any, name: str) -> None:
+    """Write a picture in the dark theme, and one in the light theme."""
+    for theme in ("light", "dark"):
+        viewer.theme = theme
+        save(viewer, f"{name}-{theme}.png")
 
 
 def select_rows(dock: FewShotDock, *numbers: int) -> None:
@@ -130,12 +170,13 @@ def opened(sample: Sample, name: str, classes: list[LabelClass]) -> tuple[Any, F
     return viewer, dock
 
 
-def paint(viewer: Any, sample: Sample, place: int) -> None:
-    """Paint what the sample knows to be true on one slice."""
+def paint(viewer: Any, sample: Sample, place: int, *, one_class: bool = False) -> None:
+    """Paint what the sample knows to be true on one slice, all classes as one if so wanted."""
     (layer,) = (layer for layer in viewer.layers if layer.name.endswith("labels"))
     mask = sample.masks[sample.frames[place].key]
     y, x = np.nonzero(mask)
-    layer.data_setitem((np.full(y.shape, place), y, x), mask[y, x].astype(layer.data.dtype))
+    values = np.ones(y.shape, np.uint8) if one_class else mask[y, x]
+    layer.data_setitem((np.full(y.shape, place), y, x), values.astype(layer.data.dtype))
     settle()
 
 
