@@ -68,7 +68,7 @@ def read_shots(
             continue
         plane = whole_numbers(labels.plane(position)[...], mask)
         if plane.any() or not position or positions is not None:
-            yield _shot(frame, plane, mask, objects=objects or numbered, numbered=numbered)
+            yield _shot(frame, plane, mask, objects=objects, numbered=numbered)
 
 
 def read_labels(path: str | os.PathLike[str], *, image: str = "") -> npt.NDArray[np.int64]:
@@ -139,8 +139,10 @@ def whole_numbers(labels: npt.NDArray[np.generic], path: object) -> npt.NDArray[
 
 
 def _shot(frame: Frame, labels: npt.NDArray[np.int64], path: object, *, objects: bool, numbered: bool) -> Shot:
+    if numbered:
+        return Shot.of_objects(frame, labels)
     if objects:
-        return Shot(frame, (labels != 0).astype(np.int32), instances=labels if numbered else None)
+        return Shot(frame, (labels != 0).astype(np.int32))
     if labels.min() < 0 or labels.max() > UNLABELLED:
         raise MaskError(
             f"{path} holds values from {labels.min()} to {labels.max()}; if they number objects, say so (objects), "
