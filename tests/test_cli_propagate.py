@@ -300,6 +300,17 @@ def test_resuming_with_other_settings_is_refused(folder: Path) -> None:
     assert contents(folder / "out") == before
 
 
+def test_labels_are_tidied_as_told(folder: Path) -> None:
+    assert invoke(*PROPAGATE).exit_code == 0
+    plain = {name: data for name, data in contents(folder / "out").items() if name.endswith(".tif")}
+    for told in (["--largest-only", "--max-hole", "9", "--smooth", "1"], ["--threshold", "1=1"]):
+        assert invoke(*PROPAGATE, "--overwrite", *told).exit_code == 0
+        assert {n: d for n, d in contents(folder / "out").items() if n.endswith(".tif")} != plain
+    for wrong, said in (("cell=0.5", "say CLASS=P"), ("1=7", "threshold of class 1 is 7.0")):
+        result = invoke(*PROPAGATE, "--overwrite", "--threshold", wrong)
+        assert (result.exit_code, said in result.stderr) == (2, True)
+
+
 class Stopping(BrightnessSegmenter):
     """Is stopped at a tile."""
 

@@ -10,8 +10,9 @@ from typer.core import TyperCommand
 from napari_fewshot.errors import SettingsError
 
 if TYPE_CHECKING:  # they bring numpy and torch
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from napari_fewshot.imaging.cleanup import CleanUp
     from napari_fewshot.models.cache_settings import CacheSettings
     from napari_fewshot.segmenter import FewShotSegmenter, SegmenterSettings
     from napari_fewshot.support import LabelClass
@@ -72,6 +73,27 @@ FillGaps = Annotated[
 Interpolate = Annotated[
     bool, typer.Option("--interpolate", help="Let shapes in between two slices that were painted in full count too.")
 ]
+Smooth = Annotated[float, typer.Option(help="Smooth outlines over about this many pixels.", min=0)]
+MaxHole = Annotated[int, typer.Option(help="Fill holes in objects, up to this many pixels.", min=0)]
+SplitNeck = Annotated[
+    float,
+    typer.Option(
+        help="Cut touching objects apart where they are narrower than beside by this many pixels; 0 cuts none.",
+        min=0,
+    ),
+]
+LargestOnly = Annotated[
+    bool, typer.Option("--largest-only", help="Keep only the largest object of each class on each image or slice.")
+]
+Threshold = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CLASS=P",
+        help="Label as this class (1=0.7) what is at least so probable, from above 0 to 1; again for several. See "
+        "docs/review.md.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Tell what happens as lines of JSON, for other programs.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]
 
@@ -112,6 +134,33 @@ def volume_settings(along: str, slices: str, min_extent: int, fill_gaps: int, *,
         raise SettingsError("say along which axis slices follow each other, for example --consistent-along z")
     first, last = ("", "") if told is None else told.groups()
     return VolumeSettings(along, int(first or 0), int(last or -1), min_extent, fill_gaps, interpolate)
+
+
+def clean_up(
+    smooth: float, max_hole: int, split_neck: float, thresholds: "Sequence[str]", *, largest_only: bool
+) -> "CleanUp":
+    """Read how proposals are to be tidied.
+
+    Raises
+    ------
+    SettingsError
+        If a threshold is none.
+    """
+    from napari_fewshot.imaging.cleanup import CleanUp
+
+    told = {}
+    for each in thresholds:
+        class_id, _, probability = each.partition("=")
+        try:
+            told[int(class_id)] = float(probability)
+        except ValueError as error:
+            raise SettingsError(f"'{each}' is no threshold; say CLASS=P, for example --threshold 1=0.7") from error
+    try:
+        return CleanUp(
+            thresholds=told, smooth=smooth, max_hole=max_hole, split_neck=split_neck, largest_only=largest_only
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 def check_names(method: str, backbone: str) -> None:
