@@ -404,7 +404,7 @@ _METHODS: Final = (
         2022,
         seconds=3.0,
         levels=f"{_MATCHING}, and coarser ones",
-        trained="what proposes objects, and what matches them, on mica; elsewhere superpixels and plain averages",
+        trained="mask matching, on mica, and what proposes objects (off by default); elsewhere plain averages",
         head="mmformer:MaskMatching",
     ),
 )
