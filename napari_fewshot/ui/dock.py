@@ -19,6 +19,7 @@ from napari_fewshot.models.registry import TIMM_PREFIX
 from napari_fewshot.session import Session
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import OF_COMPANIONS, OF_THE_WINDOW, Action
+from napari_fewshot.ui.cluster_run import ClusterRun
 from napari_fewshot.ui.companions import Companions
 from napari_fewshot.ui.controller import Controller
 from napari_fewshot.ui.export_dialog import ExportDialog
@@ -95,6 +96,8 @@ class FewShotDock(QWidget):
         self.saving = parts.saving = saving
         self._wire()
         self._wire_saving(napari_viewer)
+        self.cluster = ClusterRun(session, parts.submitter, self.controller.reporter)
+        self._wire_cluster()
         KEYMAP.changed.connect(self._on_keys)
         parts.unwatch.append(partial(_disconnect_keys, ref(self)))
         self.destroyed.connect(self._parts.close)
@@ -191,6 +194,16 @@ class FewShotDock(QWidget):
         viewer.layers.events.removing.connect(self._parts.before_removal)
         self._parts.unwatch.append(lambda: viewer.layers.events.removing.disconnect(self._parts.before_removal))
         self._show_saving()
+
+    def _wire_cluster(self) -> None:
+        box, run = self.panel.cluster, self.cluster
+        box.run_wanted.connect(run.start)
+        box.cancel_wanted.connect(run.cancel)
+        run.changed.connect(self._show_cluster)
+
+    def _show_cluster(self) -> None:
+        self.panel.cluster.show_run(self.cluster.line)
+        self.controller.refresh()  # an error may have come of it
 
     def _show_saving(self) -> None:
         self.panel.session.show_line(self.saving.line)
@@ -320,6 +333,7 @@ class _Parts:
         self.looker = ThreadRunner("")
         self.checker = ThreadRunner("")
         self.tidier = ThreadRunner("")
+        self.submitter = ThreadRunner("Run on cluster")
         self.shortcuts: list[QShortcut] = []
         self.saving: Saving | None = None
         self.unwatch: list[Callable[[], None]] = []
@@ -328,7 +342,7 @@ class _Parts:
     def runners(self) -> tuple[ThreadRunner, ...]:
         return (
             self.runner, self.exporter, self.preparer, self.keeper, self.librarian, self.looker, self.checker,
-            self.tidier,
+            self.tidier, self.submitter,
         )  # fmt: skip
 
     def before_removal(self, event: Any = None) -> None:
@@ -348,6 +362,7 @@ class _Parts:
         self.looker.stop()
         self.checker.stop()
         self.tidier.stop()
+        self.submitter.stop()
         self.keeper.let_finish()
         self.exporter.let_finish()
         self.drop_shortcuts()

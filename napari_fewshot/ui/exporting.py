@@ -14,6 +14,7 @@ from napari_fewshot.session import FrameState, Session
 from napari_fewshot.support import BACKGROUND
 from napari_fewshot.ui.jobs import Failed, Finished, Stage, Written, export_job
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, Layers, Runner, View
+from napari_fewshot.ui.recipes import Told, write_recipe_of
 from napari_fewshot.ui.reporting import Reporter
 from napari_fewshot.ui.review import uid_of
 
@@ -65,7 +66,10 @@ class Exporting:
             return
         stacks = [(path, self._stack(uid, request.with_proposals)) for uid, path in request.files]
         self.stage = "Writing files ..."
-        self._runner.start(partial(export_job, stacks, request.format, request.overwrite), self._receive, len(stacks))
+        folder = request.files[0][1].parent
+        recipe = partial(write_recipe_of, self._session.snapshot(), folder, request.format)
+        job = partial(export_job, stacks, request.format, request.overwrite, recipe)
+        self._runner.start(job, self._receive, len(stacks))
 
     def _stack(self, uid: str, with_proposals: bool) -> LabelStack:
         stack = self._layers.export_stack(uid)
@@ -101,6 +105,8 @@ class Exporting:
                 self.stage = item.text
             case Written():
                 self._reporter.say(f"Wrote {item.path}")
+            case Told():
+                self._reporter.say(item.text)
             case Failed():
                 self.stage = ""
                 self._reporter.fail(item.error)

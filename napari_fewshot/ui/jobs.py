@@ -259,9 +259,16 @@ def look_up_job(features: Features, backbone: str, with_names: bool, asker: Aske
 
 
 def export_job(
-    stacks: Sequence[tuple[Path, LabelStack]], format: str, overwrite: bool, asker: Asker
+    stacks: Sequence[tuple[Path, LabelStack]],
+    format: str,
+    overwrite: bool,
+    afterwards: Callable[[], Iterator[object]],
+    asker: Asker,
 ) -> Iterator[object]:
-    """Write one file after the other, yielding each; stacks of the same path go into one file."""
+    """Write one file after the other, yielding each; stacks of the same path go into one file.
+
+    What comes afterwards, such as a recipe, is yielded as well.
+    """
     files: dict[Path, list[LabelStack]] = {}
     for path, stack in stacks:
         files.setdefault(path, []).append(stack)
@@ -273,6 +280,7 @@ def export_job(
             content = together if label_format(format).joint else together[0]
             for written in write_labels(path, content, format=format, overwrite=overwrite):
                 yield Written(written)
+        yield from afterwards()
     except Exception as error:  # noqa: BLE001 - a thread has nobody else to tell
         yield Failed(error)
         return

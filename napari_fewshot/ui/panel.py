@@ -28,6 +28,7 @@ from napari_fewshot.ui.actions import HINTS, TITLES, Action
 from napari_fewshot.ui.banner import Banner, SteadyLabel, show_text, wrapping_label
 from napari_fewshot.ui.class_table import ClassTable
 from napari_fewshot.ui.cleanup_box import CleanUpBox
+from napari_fewshot.ui.cluster_box import ClusterBox
 from napari_fewshot.ui.contains_menu import ContainsButton
 from napari_fewshot.ui.folding import Folding
 from napari_fewshot.ui.image_list import AxisChoices, ImageList, ImagesButton
@@ -120,6 +121,7 @@ class FewShotPanel(QWidget):
         self.buttons = {action: self._button(action, made.get(action)) for action in Action}
         self.memory = MemoryBox(preferences, self.buttons[Action.CLEAR_KEPT])
         self.session = SessionBox(preferences)
+        self.cluster = ClusterBox()
         self._everything = preferences.advanced
         self._only_advanced: list[QWidget] = []
         self.classes = ClassTable(background_colour)
@@ -424,6 +426,7 @@ class FewShotPanel(QWidget):
         self.advanced.addWidget(self.segmenter.native)
         self.advanced.addWidget(self.propagation.native)
         self.advanced.addWidget(self.memory)
+        self.advanced.addWidget(self.cluster)
         return self.advanced
 
     def _show_licence(self) -> None:

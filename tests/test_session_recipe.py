@@ -1,0 +1,156 @@
+"""A session as a recipe: what was painted in the dock, repeated from files."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner, Result
+
+from napari_fewshot import Frame, LabelClass, PropagationSettings, Session, Shot
+from napari_fewshot.batch.recipe import read_recipe
+from napari_fewshot.batch.session_recipe import Painted
+from napari_fewshot.cli import app
+from napari_fewshot.errors import SettingsError
+from tests.fakes import BrightnessSegmenter
+
+SIZE = (24, 32)
+
+
+def stack() -> np.ndarray:
+    images = np.full((5, *SIZE), 20, np.uint8)
+    for z in range(4):  # nothing on the last
+        images[z, 2 + 2 * z : 12 + 2 * z, 5:20] = 200
+        images[z, 20:22, 28:30] = 200  # a speck
+    return images
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A stack and an image; two slices are taught, and on one of them there is nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("napari_fewshot.models.load_segmenter", lambda *_, **__: BrightnessSegmenter())
+    tifffile.imwrite("my stack.tif", stack(), photometric="minisblack", metadata={"axes": "ZYX"})
+    tifffile.imwrite("one.tif", stack()[2])
+    made = Session(classes=[LabelClass(1, "square", "#112233")], load=lambda _: BrightnessSegmenter())
+    made.add_images(["my stack.tif", "one.tif"])
+    made.propagation = PropagationSettings(min_area=9, max_hole=3)
+    partly = np.full(SIZE, 255, np.int32)
+    partly[2:12, 5:20], partly[14:18, :] = 1, 0
+    made.teach(Shot(made.frame(("my stack", 0)), partly))
+    made.teach(Shot(made.frame(("my stack", 4)), np.zeros(SIZE, np.int32)))
+    return made
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def test_a_session_runs_again_from_the_shell_and_its_recipe_repeats_it(session: Session) -> None:
+    session.save("saved")
+    result = run("session", "run", "saved", "--out", "out", "--format", "tiff", "--format", "csv")
+    assert result.exit_code == 0, result.output
+    proposed = {proposal.key: proposal.labels for proposal in session.propose()}
+    labels = tifffile.imread("out/my stack_labels.tif")
+    for z in range(4):
+        np.testing.assert_array_equal(labels[z], proposed["my stack", z])
+    assert not labels[4].any()
+    np.testing.assert_array_equal(tifffile.imread("out/one_labels.tif"), proposed["one"])
+    recipe = read_recipe(Path("out"))
+    assert (recipe.classes, recipe.min_area, recipe.clean_up.max_hole) == ((LabelClass(1, "square", "#112233"),), 9, 3)
+    assert [shot.positions for shot in recipe.shots] == [((0,), (4,))]
+    assert all(shot.digests for shot in recipe.shots) and recipe.weights["features"]
+    again = run("run", "out", "--out", "again")
+    assert again.exit_code == 0, again.output
+    for name in ("my stack_labels.tif", "one_labels.tif", "frames.csv", "objects.csv", "recipe.json"):
+        assert Path("again", name).read_bytes() == Path("out", name).read_bytes(), name
+
+
+def test_a_mask_that_was_changed_since_is_refused(session: Session) -> None:
+    session.save("saved")
+    assert run("session", "run", "saved", "--out", "out").exit_code == 0
+    (mask,) = Path("out/shots").iterdir()
+    changed = tifffile.imread(mask)
+    changed[0, 20, 20] = 1
+    tifffile.imwrite(mask, changed, photometric="minisblack", metadata={"axes": "ZYX"})
+    result = run("run", "out", "--out", "again")
+    assert (result.exit_code, "is not what it was" in result.stderr) == (2, True)
+    assert not Path("again").exists()
+
+
+def test_shots_that_were_set_aside_are_not_learnt_from(session: Session) -> None:
+    session.teach(Shot(session.frame("one"), np.ones(SIZE, np.int32)))
+    session.set_aside("one")
+    session.save("saved")
+    assert run("session", "run", "saved", "--out", "out").exit_code == 0
+    assert len(read_recipe(Path("out")).shots) == 1
+
+
+def test_images_that_lie_in_no_file_are_told(session: Session) -> None:
+    session.add_frames([Frame("in memory", stack()[1])])
+    session.save("saved")
+    result = run("session", "run", "saved", "--out", "out")
+    assert (result.exit_code, "'in memory' lies in no file" in result.stderr) == (0, True)
+    session.teach(Shot(session.frame("in memory"), np.ones(SIZE, np.int32)))
+    session.save("saved")
+    result = run("session", "run", "saved", "--out", "other")
+    assert (result.exit_code, "save the image" in result.stderr) == (2, True)
+    assert not Path("other").exists()
+
+
+def test_an_image_that_is_no_longer_what_was_taught_is_refused(session: Session) -> None:
+    from napari_fewshot.batch.session_recipe import recipe_of
+
+    contents = session.snapshot()
+    tifffile.imwrite("my stack.tif", stack()[:, ::-1].copy(), photometric="minisblack", metadata={"axes": "ZYX"})
+    shots = [replace(shot, frame=Frame(shot.key, stack()[shot.key[1]])) for shot in contents.state.support.shots]
+    state = replace(contents.state, support=replace(contents.state.support, shots=tuple(shots)))
+    with pytest.raises(SettingsError, match="read in another way"):
+        recipe_of(replace(contents, state=state), Path("out"), ("tiff",))
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("index", [..., 1, (0, 2), slice(0, 2), (slice(None), 1), (1, slice(1, 3), slice(0, 9))])
+def test_masks_of_a_stack_are_made_where_they_are_read(index: object) -> None:
+    labels = np.arange(np.prod(SIZE)).reshape(SIZE) % 3
+    shots = {(1, 2): Shot(Frame("a", np.zeros(SIZE, np.uint8)), labels)}
+    whole = np.full((2, 3, *SIZE), 255, np.uint8)
+    whole[1, 2] = labels
+    np.testing.assert_array_equal(Painted(shots, whole.shape)[index], whole[index])  # type: ignore[index]
+
+
+def test_recipes_of_before_are_read_as_they_were(session: Session) -> None:
+    session.save("saved")
+    assert run("session", "run", "saved", "--out", "out").exit_code == 0
+    told = json.loads(Path("out/recipe.json").read_text())
+    for shot in told["shots"]:
+        del shot["positions"]
+    del told["clean_up"], told["volume"]
+    Path("out/recipe.json").write_text(json.dumps(told))
+    assert read_recipe(Path("out")).shots[0].positions == ()
+
+
+# ---------------------------------------------------------------------------- the dock's export
+def test_the_export_of_the_dock_leaves_a_recipe_that_repeats_its_proposals(session: Session, tmp_path: Path) -> None:
+    from napari_fewshot.ui.jobs import Written
+    from napari_fewshot.ui.recipes import FILE_NAME, write_recipe_of
+
+    proposed = {proposal.key: proposal.labels for proposal in session.propose()}
+    (written,) = write_recipe_of(session.snapshot(), tmp_path / "exported", "tiff")
+    assert written == Written(tmp_path / "exported" / FILE_NAME)
+    result = run("run", str(tmp_path / "exported" / FILE_NAME), "--out", "out")
+    assert result.exit_code == 0, result.output
+    np.testing.assert_array_equal(tifffile.imread("out/my stack_labels.tif")[2], proposed["my stack", 2])
+
+
+def test_an_export_without_a_recipe_says_why(session: Session, tmp_path: Path) -> None:
+    from napari_fewshot.ui.recipes import Told, write_recipe_of
+
+    session.add_frames([Frame("in memory", stack()[1])])
+    session.teach(Shot(session.frame("in memory"), np.ones(SIZE, np.int32)))
+    (told,) = write_recipe_of(session.snapshot(), tmp_path / "exported", "tiff")
+    assert isinstance(told, Told) and "'in memory' was taught and lies in no file" in told.text
+    assert not (tmp_path / "exported").exists()
+    assert list(write_recipe_of(Session().snapshot(), tmp_path / "exported", "tiff")) == []
