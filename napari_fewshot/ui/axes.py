@@ -231,7 +231,8 @@ def slider_letters(axis_labels: Sequence[str], sliders: Sequence[int], depth: in
     """
     times = [axis for axis in sliders if axis != depth and axis_letter(axis_labels[axis]) == "T"]
     others = [axis for axis in reversed(sliders) if axis != depth and axis not in times]
-    letters = {**dict(zip((*times, *others), _MORE_AXES, strict=False)), depth: "Z"}
+    letters: dict[int | None, str] = dict(zip((*times, *others), _MORE_AXES, strict=False))
+    letters[depth] = "Z"
     return "".join(letters.get(axis, "") for axis in sliders)
 
 

@@ -1,0 +1,88 @@
+"""What the dock does about neighbouring slices, without a window; and what its axes are called."""
+
+import numpy as np
+import pytest
+
+from napari_fewshot.ui.axes import guess_depth_axis, slider_letters
+from napari_fewshot.volumes.settings import VolumeSettings
+from tests.fakes import BrightnessSegmenter
+from tests.test_controller import Dock
+from tests.volumes.test_consistency import SLICES, Tube
+
+TUBE = Tube.noisy()
+
+
+@pytest.fixture
+def dock() -> Dock:
+    dock = Dock(BrightnessSegmenter(), a=TUBE.images)
+    dock.paint(("a", 4), TUBE.labels[4])
+    dock.show(("a", 4))
+    dock.controller.teach()
+    return dock
+
+
+def _shown(dock: Dock) -> np.ndarray:
+    return np.stack([dock.layers.proposed(("a", z)) for z in range(SLICES) if z != 4])
+
+
+def test_open_proposals_are_made_anew_when_neighbours_are_switched_on_and_off(dock: Dock) -> None:
+    dock.controller.propose()
+    dock.runner.finish()
+    alone = _shown(dock)
+    dock.controller.use_propagation({"volume": VolumeSettings("z")})
+    dock.runner.finish()
+    together = _shown(dock)
+    truth = np.delete(TUBE.labels, 4, axis=0)
+    assert (together != truth).mean() < 0.7 * (alone != truth).mean()
+    assert dock.state.volume == VolumeSettings("Z")
+    dock.controller.use_propagation({"volume": VolumeSettings()})
+    dock.runner.finish()
+    np.testing.assert_array_equal(_shown(dock), alone)
+
+
+def test_what_a_person_corrected_stays_when_neighbours_arrive(dock: Dock) -> None:
+    dock.controller.propose()
+    dock.runner.finish()
+    dock.show(("a", 2))
+    changed = dock.layers.proposed(("a", 2)) == 0
+    changed[5:], changed[:, 5:] = False, False
+    assert changed.any()
+    dock.layers.proposal_stacks["a"][2][changed] = 1
+    dock.controller.edited()
+    dock.controller.use_propagation({"volume": VolumeSettings("z", min_extent=3, fill_gaps=1)})
+    dock.runner.finish()
+    assert (dock.layers.proposed(("a", 2))[changed] == 1).all()
+    assert (dock.session.proposal(("a", 2)).corrections[changed] == 1).all()
+
+
+def test_only_slices_of_the_range_are_proposed_for(dock: Dock) -> None:
+    dock.controller.use_propagation({"volume": VolumeSettings("z", first=3, last=6)})
+    dock.controller.propose()
+    dock.runner.finish()
+    assert {key for key in dock.session.frames if dock.session.proposal(key)} == {("a", 3), ("a", 5), ("a", 6)}
+
+
+def test_another_depth_axis_is_handed_to_the_layers(dock: Dock) -> None:
+    dock.controller.set_depth_axis("a", None)
+    assert dock.layers.depth_axes == {"a": None}
+
+
+@pytest.mark.parametrize(
+    ("names", "sliders", "depth", "letters"),
+    [
+        (("-3", "-2", "-1"), (0,), 0, "Z"),
+        (("time", "y", "x"), (0,), None, "T"),
+        (("-4", "-3", "-2", "-1"), (0, 1), 1, "TZ"),
+        (("z", "t", "y", "x"), (0, 1), 0, "ZT"),
+        (("t", "c", "z", "y", "x"), (0, 2), 2, "TZ"),
+        (("position", "t", "z", "y", "x"), (0, 1, 2), 2, "PTZ"),
+    ],
+)
+def test_axes_have_the_letters_that_their_names_say(names, sliders, depth, letters) -> None:
+    assert guess_depth_axis(names, sliders) == depth
+    assert slider_letters(names, sliders, depth) == letters
+
+
+def test_a_person_may_say_that_the_axes_are_others() -> None:
+    assert slider_letters(("-4", "-3", "-2", "-1"), (0, 1), depth=0) == "ZT"
+    assert slider_letters(("z", "y", "x"), (0,), depth=None) == "T"
