@@ -120,6 +120,7 @@ class Session:
         self._loaded = None if segmenter is None else (self.settings, segmenter)
         self._loading = Lock()
         self._frames: dict[FrameKey, Frame] = {}
+        self._absent: dict[FrameKey, Frame] = {}  # removed, and still saved with all that is known of them
         self._state = SessionState(SupportSet((), classes))
         self._undo: list[SessionState] = []
         self._redo: list[SessionState] = []
@@ -153,6 +154,7 @@ class Session:
         for frame in frames:
             news = news or self._frames.get(frame.key) is not frame
             self._frames[frame.key] = frame
+            self._absent.pop(frame.key, None)
             waiting, accepted = self._state.proposals.get(frame.key), self._state.accepted.get(frame.key)
             labels = accepted if waiting is None else waiting.labels
             if labels is not None and not fits(frame, labels):
@@ -206,15 +208,16 @@ class Session:
         self.changed.emit()
 
     def remove_frames(self, keys: Iterable[FrameKey]) -> None:
-        """Stop labelling these frames. Shots taught on them stay: what was learnt is not forgotten."""
-        gone = set(keys)
-        for key in gone:
-            self._frames.pop(key, None)
-        self._state = replace(
-            self._state,
-            proposals={k: p for k, p in self._state.proposals.items() if k not in gone},
-            rejected=self._state.rejected - gone,
-        )
+        """Stop labelling these frames.
+
+        Shots taught on them stay: what was learnt is not forgotten. Of images on which anything was proposed, decided
+        or painted, everything is out of sight, but saved, and there again when frames with the same keys are added.
+        """
+        gone = {key: self._frames.pop(key) for key in dict.fromkeys(keys) if key in self._frames}
+        state = self._state
+        said = gone.keys() & (state.proposals.keys() | state.accepted.keys() | state.rejected | self._painted.keys())
+        images = {image_name(key) for key in said}
+        self._absent |= {key: frame for key, frame in gone.items() if image_name(key) in images}
         self.changed.emit()
 
     # ------------------------------------------------------------------ reading
@@ -245,10 +248,12 @@ class Session:
 
     def proposal(self, key: FrameKey) -> OpenProposal | None:
         """Return the proposal that waits for a decision, if there is one."""
-        return self._state.proposals.get(key)
+        return self._state.proposals.get(key) if key in self._frames else None
 
     def state(self, key: FrameKey) -> FrameState:
         """Tell where a frame stands."""
+        if key in self._absent:
+            return FrameState.TAUGHT if key in self.support.keys else FrameState.UNTOUCHED
         return self._state.frame_state(key)
 
     def origins(self, key: FrameKey) -> OriginMap | None:
@@ -278,7 +283,7 @@ class Session:
         with_proposals
             Whether an open proposal counts where nothing has been decided.
         """
-        decided, waiting = self._state.accepted.get(key), self._state.proposals.get(key)
+        decided, waiting = self._state.accepted.get(key), self.proposal(key)
         shot = self._state.shot(key)
         if decided is None and shot is not None:
             decided = shot.labels
@@ -290,7 +295,7 @@ class Session:
 
     def review_queue(self) -> list[FrameKey]:
         """Frames with an open proposal, the one most in need of a look first."""
-        return sorted(self._state.proposals, key=lambda key: self._state.proposals[key].score)
+        return sorted(self._open_proposals(), key=lambda key: self._state.proposals[key].score)
 
     def next_to_review(self, after: FrameKey | None = None) -> FrameKey | None:
         """Return the open frame with the lowest score, other than ``after`` where there is a choice."""
@@ -299,7 +304,12 @@ class Session:
 
     def above(self, score: float) -> list[FrameKey]:
         """Frames whose open proposal scores at least this much."""
-        return [key for key, proposal in self._state.proposals.items() if proposal.score >= score]
+        return [key for key, proposal in self._open_proposals().items() if proposal.score >= score]
+
+    def _open_proposals(self) -> Mapping[FrameKey, OpenProposal]:
+        """Those on frames that are to be labelled."""
+        proposals, frames = self._state.proposals, self._frames
+        return {key: waiting for key, waiting in proposals.items() if key in frames} if self._absent else proposals
 
     # ------------------------------------------------------------------ teaching
     def set_classes(self, classes: Iterable[LabelClass]) -> None:
@@ -606,7 +616,7 @@ class Session:
             Frames that look otherwise now.
         """
         tidy = {}
-        for key in self._open_among(self._state.proposals if keys is None else keys):
+        for key in self._open_among(self._open_proposals() if keys is None else keys):
             waiting, given = self._waiting(key), (probabilities or {}).get(key)
             evidence = () if given is None else ((0, *given.class_ids), given.probabilities)
             after = cleaned(waiting, self._state.shot(key), steps or self._propagation, *evidence)
@@ -709,7 +719,7 @@ class Session:
         return open_ones
 
     def _open_among(self, keys: Iterable[FrameKey]) -> list[FrameKey]:
-        return [key for key in dict.fromkeys(keys) if key in self._state.proposals]
+        return [key for key in dict.fromkeys(keys) if self.proposal(key) is not None]
 
     def undo(self) -> list[FrameKey]:
         """Take back the last decision, and return the frames that changed by it.
@@ -732,7 +742,7 @@ class Session:
             return []
         now, then = self._state, source.pop()
         target.append(now)
-        self._state = replace(then, proposals=merged_proposals(then, now, self._frames))
+        self._state = replace(then, proposals=merged_proposals(then, now, {**self._absent, **self._frames}))
         self._generation += 1
         changed = [key for key in self._frames if differs(key, now, self._state)]
         self.support_changed.emit(self.support)
@@ -765,7 +775,7 @@ class Session:
 
     def snapshot(self) -> SessionContents:
         """Return all that is saved, as it is now; any thread may ask."""
-        state, frames = self._state, dict(self._frames)
+        state, frames = self._state, {**dict(self._absent), **dict(self._frames)}
         named = {image_name(key) for key in (*frames, *state.support.keys, *(tag.key for tag in state.support.tags))}
         settings, weights = self._weights
         return SessionContents(
@@ -841,7 +851,7 @@ class Session:
         folder
             Where it was read from, and will be saved again.
         """
-        self._frames = dict(contents.frames)
+        self._frames, self._absent = dict(contents.frames), {}
         self._state, self._undo, self._redo = contents.state, [], []
         self._places, self._missing = dict(contents.places), dict(contents.missing)
         self.settings, self._propagation = contents.settings, contents.propagation
@@ -877,7 +887,7 @@ class Session:
         self._decide(support=with_pixels(self._state, found).support)
 
     def _waiting(self, key: FrameKey) -> OpenProposal:
-        waiting = self._state.proposals.get(key)
+        waiting = self.proposal(key)
         if waiting is None:
             raise SupportError(f"there is no open proposal for '{frame_name(key)}'; press Propose first")
         return waiting
@@ -908,7 +918,8 @@ class Session:
         if changed.any():
             before = np.full(labels.shape, UNLABELLED, np.uint8) if corrections is None else corrections
             corrections = np.where(changed, labels, before).astype(np.uint8)
-        return of_proposal(labels, corrections, self._state.shot(key), decided=True)
+        origins = of_proposal(labels, corrections, self._state.shot(key), decided=True)
+        return self._state.origins_of_open(key, origins)
 
     def _decide(self, **changes: object) -> None:
         before = self.support

@@ -12,7 +12,7 @@ from napari_fewshot import provenance
 from napari_fewshot.frames import Frame, FrameKey, Labels
 from napari_fewshot.imaging.cleanup import CleanUp, above_thresholds
 from napari_fewshot.propagation import keep_human, tidied
-from napari_fewshot.provenance import OriginMap
+from napari_fewshot.provenance import Origin, OriginMap
 from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet
 
 
@@ -136,8 +136,16 @@ class SessionState:
         if key in self.accepted or (waiting is None and key in self.origins):
             return self.origins.get(key)
         if waiting is not None:
-            return provenance.of_proposal(waiting.labels, waiting.corrections, shot)
+            return self.origins_of_open(key, provenance.of_proposal(waiting.labels, waiting.corrections, shot))
         return None if shot is None else provenance.of_shot(shot)
+
+    def origins_of_open(self, key: FrameKey, origins: OriginMap) -> OriginMap:
+        """Return the origins of a proposal; what was accepted before it was taught is no person's painting."""
+        before = self.origins.get(key)
+        if before is None or before.shape != origins.shape:
+            return origins
+        as_accepted = (origins == Origin.HUMAN) & (before == Origin.ACCEPTED)
+        return np.where(as_accepted, np.uint8(Origin.ACCEPTED), origins)
 
     def origins_when_taught(self, shot: Shot) -> dict[FrameKey, OriginMap]:
         """Return the origins to keep once a shot is taught: parts of it may still be what was accepted before."""

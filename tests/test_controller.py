@@ -191,15 +191,21 @@ class FakeLayers:
     def restore_painted(self, key: Any, labels: np.ndarray) -> None:
         self.label_stacks[key[0]][key[1]] = labels
 
+    def painted_by_hand(self, key: Any) -> np.ndarray | None:
+        painted, written = self.painted(key), self.written.get(key)
+        return painted if painted is None or written is None else np.where(painted == written, 0, painted)
+
     def write_accepted(self, accepted: Sequence[tuple[Any, np.ndarray]]) -> None:
         for key, labels in accepted:
-            there = self.label_stacks[key[0]][key[1]]
-            self.written[key] = np.where(there == 0, labels, 0)
+            there, before = self.label_stacks[key[0]][key[1]], self.written.get(key, 0)
+            self.written[key] = np.where(there == 0, labels, np.where(there == before, before, 0))
             there[there == 0] = labels[there == 0]
 
     def unwrite(self, keys: Sequence[Any]) -> None:
         for key in keys:
-            written = self.written.pop(key)
+            written = self.written.pop(key, None)
+            if written is None or key[0] not in self.label_stacks:
+                continue
             there = self.label_stacks[key[0]][key[1]]
             there[(written != 0) & (there == written)] = 0
 
@@ -319,8 +325,8 @@ class PreparingSegmenter(BrightnessSegmenter):
 class Dock:
     """A controller with everything around it faked."""
 
-    def __init__(self, **stacks: np.ndarray) -> None:
-        self.segmenter = PreparingSegmenter()
+    def __init__(self, segmenter: Any = None, **stacks: np.ndarray) -> None:
+        self.segmenter = segmenter or PreparingSegmenter()
         self.view, self.layers = FakeView(), FakeLayers(**stacks)
         self.runner, self.exporter, self.preparer, self.keeper, self.librarian = (FakeRunner() for _ in range(5))
         self.looker = FakeRunner()

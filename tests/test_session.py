@@ -90,6 +90,32 @@ def test_what_was_learnt_on_a_removed_frame_is_not_forgotten(proposed: Session) 
     assert proposed.state(z(2)) is FrameState.UNTOUCHED
 
 
+def test_what_was_proposed_and_decided_on_an_image_is_there_again_with_it(proposed: Session) -> None:
+    proposed.reject(z(2))
+    proposed.correct(z(3), with_pixel(proposed.proposal(z(3)).labels.astype(np.int32), 1))  # type: ignore[union-attr]
+    frames, before = dict(proposed.frames), {key: proposed.state(key) for key in proposed.frames}
+    labels = {key: proposed.labels(key, with_proposals=True) for key in frames}
+    proposed.remove_frames([z(n) for n in (1, 2, 3)])
+    assert proposed.review_queue() == proposed.above(0.0) == [z(4)]
+    assert proposed.accept_many([z(1), z(3)]) == [] and proposed.labels(z(1), with_proposals=True) is None
+    with pytest.raises(SupportError):
+        proposed.accept(z(1))
+    proposed.add_frames(frames.values())
+    assert {key: proposed.state(key) for key in frames} == before
+    for key in frames:
+        np.testing.assert_array_equal(proposed.labels(key, with_proposals=True), labels[key])
+
+
+def test_a_decision_is_taken_back_on_an_image_that_is_away_as_well(proposed: Session) -> None:
+    frame, labels = proposed.frame(z(1)), proposed.proposal(z(1)).labels  # type: ignore[union-attr]
+    proposed.accept_many([z(1)])
+    proposed.remove_frames([z(1)])
+    proposed.undo()
+    proposed.add_frames([frame])
+    assert proposed.state(z(1)) is FrameState.PROPOSED
+    np.testing.assert_array_equal(proposed.proposal(z(1)).labels, labels)  # type: ignore[union-attr]
+
+
 def test_an_image_of_another_size_drops_what_was_proposed_corrected_and_accepted_on_the_old_one(
     proposed: Session,
 ) -> None:

@@ -401,7 +401,6 @@ def test_every_change_is_on_the_disk_soon_after(session: Session, tmp_path: Path
         lambda: session.set_classes([*session.classes, LabelClass(9, "neu")]),
         lambda: session.use(SegmenterSettings("panet")),
         lambda: setattr(session, "propagation", PropagationSettings(min_area=3)),
-        lambda: session.remove_frames([("cells 1", 1)]),
         lambda: session.untag(("cells 0", 2)),
     ]
     for change in changes:
@@ -409,6 +408,11 @@ def test_every_change_is_on_the_disk_soon_after(session: Session, tmp_path: Path
         assert not saver.is_saved
         assert saver.wait(5)
         assert picture(open_session(tmp_path / "auto")) == picture(session)
+    before = picture(session)
+    session.remove_frames([("cells 1", 1)])
+    assert not saver.is_saved
+    assert saver.wait(5)
+    assert picture(open_session(tmp_path / "auto"))["frames"] == before["frames"], "it comes back with its image"
     assert saver.close()
 
 

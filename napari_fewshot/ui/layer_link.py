@@ -79,11 +79,16 @@ class LayerSlice:
 
     def __init__(self, linked: _Linked, position: tuple[int, ...]) -> None:
         self._linked, self._position, self._name = ref(linked), position, linked.image.name
+        self._known_shape = linked.layout.frame_shape
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(H, W) or (H, W, channels)."""
-        return self._existing().layout.frame_shape
+        """(H, W) or (H, W, channels); of a layer that was deleted, what it was at last."""
+        linked = self._linked()
+        if linked is not None:
+            with suppress(ImageError):  # its data are no image any more
+                self._known_shape = linked.layout.frame_shape
+        return self._known_shape
 
     def __call__(self) -> LazyFrame:
         """Get at the pixels, which are read region by region; of a multiscale layer those at full resolution."""
@@ -119,6 +124,7 @@ class LayerLink:
         self._viewer = viewer
         self._linked: dict[str, _Linked] = {}
         self._used_uids: set[str] = set()
+        self._deleted: dict[str, tuple[Any, ...]] = {}  # what is known of images by uid, for when they are opened again
         self._classes: tuple[LabelClass, ...] = ()
         self._overlay: _OverlaidImage | None = None
         self._current = ""
@@ -272,6 +278,14 @@ class LayerLink:
             return None
         return _slice_of(linked, linked.labels if linked.labels is not None else self._adoptable(linked), position)
 
+    def painted_by_hand(self, key: FrameKey) -> npt.NDArray[Any] | None:
+        """The same without what `write_accepted` wrote."""
+        painted, (linked, position) = self.painted(key), self._find(key)
+        written = None if linked is None else linked.written.get(position)
+        if painted is not None and written is not None and written.shape == painted.shape:
+            painted[painted == written] = 0
+        return painted
+
     def is_painted(self, key: FrameKey) -> bool:
         """Whether anything is painted at a frame."""
         linked, position = self._find(key)
@@ -348,8 +362,10 @@ class LayerLink:
             if linked is None or linked.labels is None:
                 continue
             there = _slice_of(linked, linked.labels, position)
-            linked.written[position] = np.where(there == 0, labels, 0).astype(np.uint8)
-            changes.setdefault(linked.uid, []).append((position, linked.written[position]))
+            before = linked.written.get(position)
+            news = np.where(there == 0, labels, 0).astype(np.uint8)
+            linked.written[position] = news if before is None else np.where(there == before, before, 0) | news
+            changes.setdefault(linked.uid, []).append((position, news))
         for uid, slices in changes.items():
             self._write(self._linked[uid], [(at, new != 0, new) for at, new in slices])
 
@@ -561,10 +577,7 @@ class LayerLink:
         self._linked = dict(sorted(self._linked.items(), key=lambda item: order[item[1].image.unique_id]))
 
     def _take_up(self, image: Any) -> None:
-        uid, number = str(image.name), 2
-        while uid in self._used_uids:
-            uid, number = f"{image.name} ({number})", number + 1
-        self._used_uids.add(uid)
+        uid = self._uid_of_before(image) or self._new_uid(str(image.name))
         self._linked[uid] = linked = _Linked(uid, image, channel_axis=_guess(image))
         with suppress(ImageError):  # of no plane: it is told where it is listed
             linked.depth_axis = guess_depth_axis(_axis_labels(image), linked.layout.sliders)
@@ -572,9 +585,26 @@ class LayerLink:
         self._connect(image.events.data, self._on_data)
         self._connect(image.events.visible, self._on_slice)
 
+    def _new_uid(self, name: str) -> str:
+        uid, number = name, 2
+        while uid in self._used_uids:
+            uid, number = f"{name} ({number})", number + 1
+        self._used_uids.add(uid)
+        return uid
+
+    def _uid_of_before(self, image: Any) -> str:
+        """The uid of the same image of the same file, that was deleted and is opened again; "" where it is new."""
+        same = [uid for uid, of_before in self._deleted.items() if of_before == _identity(image)]
+        if same:
+            del self._deleted[same[0]]
+        return same[0] if same else ""
+
     def _forget(self, linked: _Linked) -> None:
         """Let go of a deleted image. Its labels, a person's work, stay in the viewer; proposals go."""
         self._linked.pop(linked.uid)
+        identity = _identity(linked.image)
+        if identity is not None:
+            self._deleted[linked.uid] = identity
         if self._overlay is not None and self._overlay.same_as[0] == linked.uid:
             self.hide_overlay()
         if linked.proposals is not None:
@@ -802,6 +832,13 @@ def _pixel_indices(
     """Turn the index of a slice and pixels in it into one index array for each axis."""
     plane = iter((rows, columns))
     return tuple(next(plane) if isinstance(at, slice) else np.full(rows.shape, at) for at in index)
+
+
+def _identity(image: Any) -> tuple[Any, ...] | None:
+    """What an image layer has in common with another one of the same image in the same file; None without a file."""
+    path = getattr(image.source, "path", None)
+    data = image.data[0] if image.multiscale else image.data
+    return None if path is None else (str(path), str(image.name), tuple(map(int, data.shape)))
 
 
 def _guess(image: Any) -> int | None:

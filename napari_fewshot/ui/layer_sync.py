@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from napari_fewshot.errors import FewShotError, ImageError, MaskError
 from napari_fewshot.frames import Frame, FrameKey, Labels
-from napari_fewshot.session import Session
+from napari_fewshot.session import FrameState, Session
 from napari_fewshot.support import BACKGROUND, UNLABELLED
 from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.keymap import with_key
@@ -76,7 +76,7 @@ class LayerSync:
     def follow_frames(self) -> None:
         """Make the session's frames those of the chosen images."""
         wanted = {frame.key: frame for frame in self._layers.frames()}
-        known = self._session.frames
+        known = dict(self._session.frames)
         gone = [key for key in known if key not in wanted]
         if gone:
             self._session.remove_frames(gone)
@@ -84,6 +84,9 @@ class LayerSync:
         # known ones too, so that the session sees whether their image has another size now
         same = {key for key, frame in wanted.items() if key in known and known[key].size == frame.size}
         self._session.add_frames([known[key] if key in same else frame for key, frame in wanted.items()])
+        again = [key for key in wanted if key not in known and self._session.proposal(key) is not None]
+        if again:  # the image was left alone for a while
+            self.show_proposals(again)
         self.last_shown = self.shown_or_none()
 
     def take_corrections(self, key: FrameKey) -> None:
@@ -101,8 +104,10 @@ class LayerSync:
     def let_painted_stand(self, key: FrameKey) -> None:
         """Put what a person painted on the labels layer over the proposal, as a correction of it."""
         waiting = self._session.proposal(key)
-        painted = None if self._layers.painted(key) is None else self.painted(key)
-        if waiting is not None and painted is not None and painted.any():
+        painted = None if self._layers.painted(key) is None else self.painted(key)  # which checks it
+        by_hand = self._layers.painted_by_hand(key)
+        if waiting is not None and painted is not None and by_hand is not None and by_hand.any():
+            painted = by_hand
             human = np.where(painted == PAINTED_BACKGROUND, BACKGROUND, painted)
             self._session.correct(key, np.where(painted != 0, human, waiting.labels).astype(np.int32))
 
@@ -142,9 +147,15 @@ class LayerSync:
         """Make the labels layer; one that somebody deleted comes back with what was taught and accepted."""
         if not self._layers.ensure_labels(uid):
             return
+        accepted = []
         for key in self._session.frames:
-            if uid_of(key) == uid and (labels := self._session.labels(key)) is not None:
+            if uid_of(key) != uid or (labels := self._session.labels(key)) is None:
+                continue
+            if self._session.state(key) is FrameState.ACCEPTED:
+                accepted.append((key, labels))  # undo takes it out again
+            else:
                 self._layers.restore_painted(key, self._as_painted(key, labels))
+        self._layers.write_accepted(accepted)
 
     def _as_painted(self, key: FrameKey, labels: Labels) -> Labels:
         shot = next((shot for shot in self._session.support if shot.key == key), None)

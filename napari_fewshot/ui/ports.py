@@ -140,6 +140,10 @@ class Layers(Protocol):
         """A copy of the labels layer at a frame (H, W), 254 for painted background; None where there is no layer."""
         ...
 
+    def painted_by_hand(self, key: FrameKey) -> npt.NDArray[np.integer[Any]] | None:
+        """The same without what `write_accepted` wrote."""
+        ...
+
     def is_painted(self, key: FrameKey) -> bool:
         """Whether anything is painted at a frame."""
         ...

@@ -105,7 +105,7 @@ class Saving:
         """Keep what is painted on a frame, before it is taught."""
         if key is None or not self.enabled or key not in self._session.frames:
             return
-        painted = self._layers.painted(key)
+        painted = self._layers.painted_by_hand(key)
         if painted is not None and painted.shape == self._session.frame(key).size:
             self._session.keep_painted(key, painted)
 

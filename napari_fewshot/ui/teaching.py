@@ -112,8 +112,7 @@ class Teaching:
         self._sync.take_corrections(key)
         shot = Shot(self._sync.read_frame(key), labels, guessed)  # type: ignore[arg-type] # numbers of any kind
         self._session.teach(shot)
-        if self._session.proposal(key) is None:
-            self._layers.clear_proposals([key])
+        self._sync.show_proposals([key])  # what is open there still has what was painted over it
         self._palette.follow()
         self._proposing.refresh(key)
         self._proposing.prepare()

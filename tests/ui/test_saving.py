@@ -99,6 +99,73 @@ def test_what_was_done_comes_back_in_another_window(opened: Callable[..., Any], 
     assert session.state(("disks", 2)) is FrameState.PROPOSED
 
 
+@pytest.mark.parametrize("in_file", [True, False])
+def test_a_deleted_image_comes_back_with_the_saved_session(
+    opened: Callable[..., Any], tmp_path: Path, in_file: bool
+) -> None:
+    viewer, dock = opened(BrightnessSegmenter())
+    image, _ = disk_stack()
+    if in_file:
+        tifffile.imwrite(tmp_path / "disks.tif", image)
+        viewer.open(tmp_path / "disks.tif", plugin="napari")
+    else:
+        viewer.add_image(image, name="disks")
+    viewer.add_image(image[:2], name="another")
+    viewer.layers.selection.active = viewer.layers["disks"]
+    label_some(viewer, dock, "disks")
+    viewer.dims.set_point(0, 4)
+    dock.controller.set_accept_score(0.0)
+    wait_until(lambda: is_saved(dock), 10)
+    before = {key: seen for key, seen in picture(dock.controller.session).items() if key[0] == "disks"}
+    assert {seen[0] for seen in before.values()} >= {FrameState.ACCEPTED, FrameState.PROPOSED, FrameState.CORRECTED}
+
+    viewer.layers.remove("disks")
+    assert {key[0] for key in dock.controller.session.frames} == {"another"}
+    viewer.layers.selection.active = viewer.layers["another"]
+    dock.controller.reject_selected()  # whatever comes next is saved as well
+    wait_until(lambda: is_saved(dock), 10)
+    folder = dock.saving.folder
+    dock.saving.close()
+    saved = picture(open_session(folder))
+    assert {key: saved[key] for key in before} == before
+
+    viewer, dock = opened(BrightnessSegmenter())
+    dock.open_session(folder)
+    again = picture(dock.controller.session)
+    assert {key: again[key] for key in before} == before
+    assert ("another", 1) in again
+
+
+def test_an_image_that_is_opened_again_after_it_was_deleted_has_its_proposals_again(
+    opened: Callable[..., Any], tmp_path: Path
+) -> None:
+    viewer, dock = opened(BrightnessSegmenter())
+    tifffile.imwrite(tmp_path / "disks.tif", disk_stack()[0])
+    viewer.open(tmp_path / "disks.tif", plugin="napari")
+    label_some(viewer, dock, "disks")
+    before = picture(dock.controller.session)
+    viewer.layers.remove("disks")
+    assert not dock.controller.session.frames
+    viewer.add_image(np.zeros((2, 9, 9)), name="disks")
+    viewer.layers.remove("disks")
+    viewer.open(tmp_path / "disks.tif", plugin="napari")
+    again = picture(dock.controller.session)
+    assert again == before
+    assert viewer.layers["disks proposals"].data[3, :4, :4].all()
+
+
+def test_an_image_that_was_unticked_has_its_proposals_again_when_it_is_ticked(opened: Callable[..., Any]) -> None:
+    viewer, dock = opened(BrightnessSegmenter())
+    viewer.add_image(disk_stack()[0], name="disks")
+    label_some(viewer, dock, "disks")
+    before, shown = picture(dock.controller.session), layers_of(viewer)["disks proposals"].copy()
+    dock.controller.choose_image("disks", False)
+    assert not dock.controller.session.frames and not layers_of(viewer)["disks proposals"].any()
+    dock.controller.choose_image("disks", True)
+    assert picture(dock.controller.session) == before
+    np.testing.assert_array_equal(layers_of(viewer)["disks proposals"], shown)
+
+
 def test_a_session_that_is_refused_leaves_the_one_at_work_alone(opened: Callable[..., Any], tmp_path: Path) -> None:
     viewer, dock = opened(BrightnessSegmenter())
     viewer.add_image(disk_stack()[0], name="disks")
