@@ -96,7 +96,7 @@ def visible() -> dict[str, dict[str, bytes]]:
     }
 
 
-@pytest.mark.parametrize(("how", "times"), [(signal.SIGKILL, 5), (signal.SIGINT, 2)])
+@pytest.mark.parametrize(("how", "times"), [(signal.SIGKILL, 3), (signal.SIGINT, 1)])
 def test_ended_at_any_moment_it_leaves_complete_files_or_none_and_resume_does_the_rest(
     folder: Path, how: signal.Signals, times: int
 ) -> None:

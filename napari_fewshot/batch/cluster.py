@@ -29,6 +29,7 @@ _AHEAD: Final = 3
 _MEMORY_GIB: Final = 0.4
 """For features, of each worker: those of a slice of 2048 x 2048 pixels, or of a few tiles of a larger one."""
 
+_ANY_PORT: Final = "127.0.0.1:0"  # without it, a second run finds the usual port taken; nobody else may connect
 _ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2"}  # glibc gives each thread a heap of its own, and little of it back
 _PATIENCE: Final = 30  # seconds until a scheduler has to answer
 _SLURM: Final = ("workers", "cores", "memory", "walltime", "queue", "account")
@@ -186,7 +187,7 @@ def connected(where: str, threads: int = 1) -> Iterator[Any]:
         if where.startswith("local:"):
             target = stack.enter_context(
                 distributed.LocalCluster(
-                    n_workers=int(where.removeprefix("local:")), threads_per_worker=1, dashboard_address=None,
+                    n_workers=int(where.removeprefix("local:")), threads_per_worker=1, dashboard_address=_ANY_PORT,
                     silence_logs=logging.CRITICAL, env={**_ENVIRONMENT, "OMP_NUM_THREADS": str(threads)},
                 )
             )  # fmt: skip

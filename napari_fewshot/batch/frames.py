@@ -1,11 +1,11 @@
 """Frames as pieces of work: which file, which slice, and what to do with it, in this process or in others."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -187,7 +187,9 @@ def do_job(job: Job, concept: Concept, settings: PropagationSettings, progress: 
 
 def _proposed(job: Job, concept: Concept, settings: PropagationSettings, progress: TileProgress | None) -> StoredPlane:
     if job.part is not None:
-        part = _divided(concept, job.source, job.axes, job.number, job.position).propose(job.part, progress=progress)
+        part = _divided(cast(Hashable, concept), job.source, job.axes, job.number, job.position).propose(
+            job.part, progress=progress
+        )
         return StoredPlane(part.labels.astype(np.uint8), PlaneNote("proposed"), part.note, part.evidence)
     frame = frame_of(job)
     shot = None if job.human is None else Shot(frame, job.human)
@@ -201,7 +203,7 @@ def frame_of(job: Job) -> Frame:
 
 
 @lru_cache(maxsize=1)  # parts of a frame come one after the other, and share what is known of the image as a whole
-def _divided(concept: Any, source: Source, axes: str, number: int, position: Position) -> DividedFrame:
+def _divided(concept: Hashable, source: Source, axes: str, number: int, position: Position) -> DividedFrame:
     assert isinstance(concept, Divides), "parts are of concepts that divide frames"
     return concept.divide(open_source(source, axes)[number].frames[position])
 

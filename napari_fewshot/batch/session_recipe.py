@@ -39,14 +39,14 @@ class Painted:
         return np.dtype(np.uint8)
 
     def __getitem__(self, index: Any) -> npt.NDArray[np.uint8]:
-        first = index[0] if isinstance(index, tuple) and index else index
+        first: Any = index[0] if isinstance(index, tuple) and index else index
         if len(self.shape) == 2 or first is ...:
-            return self._planes(self.shape[:-2], ())[index]
-        chosen = range(self.shape[0])[first]
+            return np.asarray(self._planes(self.shape[:-2], ())[index])
+        chosen: Any = range(self.shape[0])[first]
         rest = index[1:] if isinstance(index, tuple) else ()
-        if isinstance(chosen, int):
-            return self._planes(self.shape[1:-2], (chosen,))[rest]
-        return np.stack([self._planes(self.shape[1:-2], (i,))[rest] for i in chosen])
+        if isinstance(chosen, range):
+            return np.stack([self._planes(self.shape[1:-2], (i,))[rest] for i in chosen])
+        return np.asarray(self._planes(self.shape[1:-2], (chosen,))[rest])
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return self[...].astype(dtype or self.dtype, copy=False)
