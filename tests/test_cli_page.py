@@ -10,7 +10,9 @@ import tifffile
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from napari_fewshot import LabelClass, Session, Shot
 from napari_fewshot.cli import app
+from napari_fewshot.ui.recipes import write_recipe_of
 
 PAGE = (Path(__file__).parents[1] / "docs/cli.md").read_text("utf-8")
 VERBS = sorted(getattr(get_command(app), "commands", {}))
@@ -27,6 +29,11 @@ def test_every_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monk
     Path("painted/labels").mkdir()
     for path in ("a_mask.tif", "painted/labels/a.tif"):
         tifffile.imwrite(path, mask)
+    session = Session(classes=[LabelClass(1, "cell")])
+    keys = session.add_images(["scans/a.tif", "scans/b.tif"])
+    session.teach(Shot(session.frame(keys[0]), mask.astype(np.int32)))
+    session.save("my session")
+    assert len(list(write_recipe_of(session.snapshot(), Path("exported"), "tiff"))) == 1
     commands = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
     assert len(commands) >= 8
     for command in commands:
@@ -38,6 +45,8 @@ def test_every_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monk
     assert Path("labels/c_labels.tif").read_bytes() == Path("labels-again/c_labels.tif").read_bytes()
     assert Path("labels/c_labels.tif").read_bytes() == Path("labels-2/c_labels.tif").read_bytes()
     assert Path("new-labels/e_labels.tif").is_file()
+    for folder in ("labels-of-all", "labels-of-session"):
+        assert Path("labels/b_labels.tif").read_bytes() == Path(folder, "b_labels.tif").read_bytes()
     assert Path("zarrs/b_labels.ome.zarr/labels").is_dir()
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,6 +107,31 @@ def test_two_workers_of_which_one_is_killed_give_the_files_of_one_process(folder
 def files(folder: str) -> dict[str, bytes]:
     every = (path for path in Path(folder).rglob("*") if path.is_file() and ".napari-fewshot" not in path.parts)
     return {str(path.relative_to(folder)): path.read_bytes() for path in every}
+
+
+def test_the_first_command_of_the_page_runs(folder: Path) -> None:
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    (command,) = re.findall(r"```sh\n(napari-fewshot .*?)\n```", PAGE, re.DOTALL)
+    arguments = shlex.split(command)[1:]
+    (folder / "scans/stack.tif").unlink()
+    result = CliRunner().invoke(app, [*arguments, "--features-gib", "0", "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert {"a_labels.tif", "plane_labels.tif", "frames.csv"} < files("labels").keys()
+
+
+def test_the_benchmark_makes_a_sparse_volume_and_propagates_onto_it(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "benchmarks/speed/cluster.py"
+
+    def call(*arguments: str) -> dict[str, Any]:
+        done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    made = call("make", str(tmp_path), "--gib", "0.0005", "--side", "128", "--shown", "2")
+    assert made["shape"] == [8, 128, 128] and made["gib_on_disk"] < made["gib"]
+    told = call("run", str(tmp_path), "--workers", "0")
+    assert told["workers"] == 0 and told["most_gib"] > 0.1 and len(told["labels"]) == 16
+    assert (tmp_path / "labels-0/volume_labels.ome.zarr").is_dir()
 
 
 def test_a_cluster_of_this_machine_ends_with_the_run(folder: Path) -> None:
