@@ -169,9 +169,12 @@ class Reviewing(RuleBasedStateMachine):
             if key != but and key in self.dock.session.frames:
                 stood = said != UNLABELLED
                 assert not stood.any() or key in now, f"what a person said on {key} is gone"
-                strokes = self.strokes.get(key, np.zeros((SIDE, SIDE), np.uint8))
-                latest = np.where(strokes == PAINTED_BACKGROUND, 0, strokes)  # people may change their mind
-                same = (now.get(key) == said) | ((strokes != 0) & (now.get(key) == latest))
+                same = now.get(key) == said
+                # what is painted on a labels layer stands over corrections; of a deleted one it is there when reopened
+                for strokes in (self.strokes.get(key), self.dock.session.painted.get(key)):
+                    if strokes is not None:
+                        latest = np.where(strokes == PAINTED_BACKGROUND, 0, strokes)
+                        same = same | ((strokes != 0) & (now.get(key) == latest))
                 assert same[stood].all() if stood.any() else True, f"other pixels on {key}"
 
     def go(self, key: FrameKey) -> bool:

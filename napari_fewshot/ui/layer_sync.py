@@ -108,6 +108,10 @@ class LayerSync:
         by_hand = self._layers.painted_by_hand(key)
         if waiting is not None and painted is not None and by_hand is not None and by_hand.any():
             painted = by_hand
+            labels, corrections = self._session.labels(key), waiting.corrections
+            if labels is not None and corrections is not None:  # what was taught before is older than they are
+                taught = self._as_painted(key, labels)
+                painted[(painted == taught) & (corrections != UNLABELLED)] = 0
             human = np.where(painted == PAINTED_BACKGROUND, BACKGROUND, painted)
             self._session.correct(key, np.where(painted != 0, human, waiting.labels).astype(np.int32))
 
