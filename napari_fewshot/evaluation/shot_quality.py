@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from napari_fewshot.evaluation.learning_curve import LearningCurve, learning_curve
 from napari_fewshot.evaluation.metrics import mean
@@ -156,5 +156,5 @@ def which_hurt(harm: Mapping[FrameKey, Mapping[FrameKey, float]], ious: Mapping[
 
 
 def _surely_above_zero(rises: Sequence[float]) -> bool:
-    margin = stats.t.ppf(_CONFIDENCE, len(rises) - 1) * np.std(rises, ddof=1) / math.sqrt(len(rises))
+    margin = float(stdtrit(len(rises) - 1, _CONFIDENCE)) * np.std(rises, ddof=1) / math.sqrt(len(rises))
     return bool(np.mean(rises) > margin)

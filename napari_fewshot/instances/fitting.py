@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import scipy.ndimage as ndi
-from skimage.segmentation import watershed
 
 from napari_fewshot.frames import Instances, Labels
 from napari_fewshot.instances.objects import connected, numbered
@@ -76,6 +75,8 @@ def follow(ids: Instances, labels: Labels, counted: Sequence[int]) -> Instances:
     kept = np.where(free & (labels == _majority(ids, labels)), ids, 0).astype(np.int32)
     if not (free & (kept == 0)).any():
         return kept
+    from skimage.segmentation import watershed  # slow to import, and the dock opens without
+
     flat = np.zeros(labels.shape, np.uint8)
     for class_id in counted:
         own = labels == class_id

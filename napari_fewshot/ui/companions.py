@@ -11,7 +11,6 @@ from napari.utils.theme import get_theme
 
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.frames import FrameKey
-from napari_fewshot.io.samples import synthetic_cells, synthetic_cells_with_truth
 from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.cleaning import Cleaning
 from napari_fewshot.ui.controller import Controller
@@ -150,6 +149,8 @@ class Companions:
 
     def _help(self) -> None:
         """Do in the place of the person what the step asks for."""
+        from napari_fewshot.io.samples import synthetic_cells, synthetic_cells_with_truth  # slow to import
+
         if not self._controller.session.frames:
             for data, attributes, _ in synthetic_cells():
                 self._viewer.add_image(data, **attributes)

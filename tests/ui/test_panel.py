@@ -105,6 +105,8 @@ def test_the_simple_view_has_what_is_needed_every_day_and_the_advanced_one_every
     simple = {action for action, button in panel.buttons.items() if button.isVisibleTo(panel)}
     assert daily <= simple and not panel.advanced.isVisibleTo(panel)
     panel.buttons[Action.VIEW].click()
+    panel.open_clean_up()
+    panel.open_quality()
     everything = {action for action, button in panel.buttons.items() if button.isVisibleTo(panel)}
     assert everything == set(Action) - {Action.CANCEL}, "which is seen in a run"
     assert simple < everything and panel.advanced.isVisibleTo(panel)
