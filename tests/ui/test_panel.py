@@ -111,6 +111,8 @@ def test_the_simple_view_has_what_is_needed_every_day_and_the_advanced_one_every
     assert everything == set(Action) - {Action.CANCEL}, "which is seen in a run"
     assert simple < everything and panel.advanced.isVisibleTo(panel)
     panel.buttons[Action.VIEW].click()
+    panel.clean_up_part.fold()
+    panel.quality_part.fold()
     assert {action for action, button in panel.buttons.items() if button.isVisibleTo(panel)} == simple
 
 
