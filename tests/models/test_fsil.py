@@ -75,7 +75,9 @@ def test_a_round_equals_the_equations_by_hand() -> None:
     assert not torch.allclose(found[1], method.fit(SHOTS, (1, 2)).solution.taught[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("method", [METHOD, FSIL((4,), gamma=0.0), FSIL((4,), rounds=0)], ids=["no tag", "no fusion", "no round"])
+@pytest.mark.parametrize(
+    "method", [METHOD, FSIL((4,), gamma=0.0), FSIL((4,), rounds=0)], ids=["no tag", "no fusion", "no round"]
+)
 def test_without_tags_or_without_fusion_it_is_panet(method: FSIL) -> None:
     state, query = method.fit(SHOTS, (1, 2)), random_pyramid(9)
     if method is not METHOD:
