@@ -25,7 +25,7 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from napari_fewshot.errors import MaskError, ReadError, SupportError
-from napari_fewshot.frames import Frame, FrameKey, Labels, frame_name
+from napari_fewshot.frames import Frame, FrameKey, Instances, Labels, frame_name
 from napari_fewshot.imaging.cleanup import CleanUp
 from napari_fewshot.io.image_places import Finder, ImagePlace, KnownImage, frames_at, places_of
 from napari_fewshot.propagation import FrameFailure, PropagationSettings, RunProgress, keep_human, propagate
@@ -36,10 +36,14 @@ from napari_fewshot.session_folder import MissingImage, SessionContents, Session
 from napari_fewshot.session_state import (
     Effort,
     SessionState,
+    aligned,
     cleaned,
     differs,
     fits,
+    followed,
+    kept_objects,
     merged_proposals,
+    numbered_shots,
     taught,
     unpainted,
     with_names,
@@ -165,6 +169,7 @@ class Session:
                 proposals={k: p for k, p in self._state.proposals.items() if k not in misfits},
                 accepted={k: labels for k, labels in self._state.accepted.items() if k not in misfits},
                 origins={k: origins for k, origins in self._state.origins.items() if k not in misfits},
+                objects={k: ids for k, ids in self._state.objects.items() if k not in misfits},
             )
             for key in misfits:
                 self.frame_changed.emit(key)
@@ -292,6 +297,26 @@ class Session:
         if with_proposals and waiting is not None:
             decided = waiting.labels.astype(np.int32)  # with what was painted in it
         return None if decided is None else np.where(decided == UNLABELLED, 0, decided).astype(np.int32)
+
+    def objects(self, key: FrameKey, *, with_proposals: bool = False) -> Instances | None:
+        """Return the objects (H, W) of a frame, 0 for none; None where they are not told apart.
+
+        Parameters
+        ----------
+        key
+            The frame.
+        with_proposals
+            Whether an open proposal counts, as for `labels`.
+        """
+        waiting, shot = self.proposal(key), self._state.shot(key)
+        if with_proposals and waiting is not None:
+            return waiting.instances
+        found = self._state.objects.get(key)
+        if found is None and shot is not None:
+            found = shot.instances
+        if found is not None and key in self._frames and not fits(self._frames[key], found):
+            return None
+        return found
 
     def review_queue(self) -> list[FrameKey]:
         """Frames with an open proposal, the one most in need of a look first."""
@@ -439,13 +464,14 @@ class Session:
         if waiting is not None and shot is not None and shot.labels.shape == waiting.labels.shape:
             waiting = unpainted(waiting, None, shot)
         if waiting is not None:
-            proposals[key] = waiting
+            proposals[key] = aligned(waiting, self.support)
         self._decide(
             support=self.support.without(key),
             proposals=proposals,
             accepted={k: v for k, v in self._state.accepted.items() if k != key},
             origins={k: v for k, v in self._state.origins.items() if k != key},
             aside=self._state.aside - {key},
+            objects={k: v for k, v in self._state.objects.items() if k != key},
         )
         self.frame_changed.emit(key)
 
@@ -513,7 +539,8 @@ class Session:
         """Take in a proposal of a run. Returns False, and forgets it, where it comes too late.
 
         It comes too late when a newer run has begun, when its frame was removed, or was decided meanwhile.
-        Pixels that somebody corrected on this frame keep their correction.
+        Pixels that somebody corrected on this frame keep their correction, and their objects; objects that were there
+        before keep their numbers.
         """
         key = proposal.key
         if run.generation != self._generation or key not in self._frames or key in self._state.accepted:
@@ -533,9 +560,12 @@ class Session:
         else:
             corrections = None  # of an image that was replaced by one of another size
         uncleaned = None if proposal.uncleaned is None else proposal.uncleaned.astype(np.uint8)
+        ids = kept_objects(proposal.instances, earlier, shot, corrections)
         kept = OpenProposal(
-            labels, proposal.score, run.generation, corrections, proposal.note, uncleaned, run.settings.steps
+            labels, proposal.score, run.generation, corrections, proposal.note, uncleaned, run.settings.steps, ids
         )
+        if proposal.instances is not None:
+            kept = aligned(kept, self.support)
         self._state = replace(
             self._state,
             proposals={**self._state.proposals, key: kept},
@@ -559,7 +589,11 @@ class Session:
             yield proposal
 
     def correct(
-        self, key: FrameKey, labels: npt.NDArray[np.integer[Any]], human: npt.NDArray[np.bool_] | None = None
+        self,
+        key: FrameKey,
+        labels: npt.NDArray[np.integer[Any]],
+        human: npt.NDArray[np.bool_] | None = None,
+        instances: npt.NDArray[np.integer[Any]] | None = None,
     ) -> None:
         """Take in an open proposal as somebody changed it; changed pixels are human from now on.
 
@@ -571,6 +605,9 @@ class Session:
             (H, W) the whole corrected label map.
         human
             (H, W) True where a person said so even if nothing changed by it: they painted what was proposed as well.
+        instances
+            (H, W) its objects as somebody mended them: all pixels of an object that changed are human from now on.
+            By default, objects follow the labels.
 
         Raises
         ------
@@ -580,15 +617,21 @@ class Session:
             If the label map does not fit the frame.
         """
         waiting = self._waiting(key)
-        if human is None and np.array_equal(labels, waiting.labels):  # mostly: soon told, however large the image
+        ids = waiting.instances
+        same = instances is None or (ids is not None and np.array_equal(instances, ids))
+        if human is None and same and np.array_equal(labels, waiting.labels):  # mostly: soon told, however large
             return
-        labels = self._checked(key, labels).labels
+        labels = self._checked(key, labels, instances).labels
+        if instances is not None:
+            mended = _mended(instances, ids)
+            human, ids = mended if human is None else mended | human, instances.astype(np.int32)
         changed = labels != waiting.labels if human is None else (labels != waiting.labels) | human
         before = waiting.corrections
         corrections = np.full(labels.shape, UNLABELLED, np.uint8) if before is None else before.copy()
         corrections[changed] = labels[changed]
         self._redo.clear()  # the correction would be lost by it
-        kept = replace(waiting, labels=labels.astype(np.uint8), corrections=corrections)
+        kept = replace(waiting, labels=labels.astype(np.uint8), corrections=corrections, instances=ids)
+        kept = aligned(kept, self.support)
         self._state = replace(self._state, proposals={**self._state.proposals, key: kept})
         self.frame_changed.emit(key)
 
@@ -634,7 +677,7 @@ class Session:
             is open by now keeps that.
         """
         news = {
-            key: after
+            key: aligned(after, self.support)
             for key, (before, after) in tidy.items()
             if self._state.proposals.get(key) is before
             and (before.steps != after.steps or not np.array_equal(before.labels, after.labels))
@@ -671,8 +714,11 @@ class Session:
         """
         waiting = self._waiting(key)
         shot = self._checked(key, waiting.labels if labels is None else labels)
+        support, ids = self.support, followed(waiting.instances, shot.labels, self.support)
+        if ids is not None:
+            shot, support = replace(shot, instances=ids), numbered_shots(support)
         self._remember()
-        self._settle({key: shot.labels}, self.support.with_shot(shot))
+        self._settle({key: shot.labels}, support.with_shot(shot))
         return shot.labels
 
     def accept_above(self, score: float) -> list[FrameKey]:
@@ -892,9 +938,12 @@ class Session:
             raise SupportError(f"there is no open proposal for '{frame_name(key)}'; press Propose first")
         return waiting
 
-    def _checked(self, key: FrameKey, labels: npt.NDArray[np.integer]) -> Shot:
+    def _checked(
+        self, key: FrameKey, labels: npt.NDArray[np.integer], instances: npt.NDArray[np.integer] | None = None
+    ) -> Shot:
         """Make a shot of what somebody says in place of an open proposal."""
-        shot, expected = Shot(self._frames[key], labels), self._waiting(key).labels.shape  # type: ignore[arg-type]
+        expected = self._waiting(key).labels.shape
+        shot = Shot(self._frames[key], labels, instances=instances)  # type: ignore[arg-type] # numbers of any kind
         if shot.labels.shape != expected:  # an image that is read by a function tells no size beforehand
             raise MaskError(
                 f"mask is {shot.labels.shape} but '{frame_name(key)}' is {expected}; paint on the same slice"
@@ -903,11 +952,13 @@ class Session:
 
     def _settle(self, accepted: Mapping[FrameKey, Labels], support: SupportSet) -> None:
         origins = {key: self._origins_when_accepted(key, labels) for key, labels in accepted.items()}
+        objects = {key: followed(self._waiting(key).instances, labels, support) for key, labels in accepted.items()}
         self._decide(
             support=support,
             proposals={k: p for k, p in self._state.proposals.items() if k not in accepted},
             accepted={**self._state.accepted, **accepted},
             origins={**self._state.origins, **origins},
+            objects={**self._state.objects, **{key: ids for key, ids in objects.items() if ids is not None}},
         )
         for key in accepted:
             self.frame_changed.emit(key)
@@ -966,6 +1017,12 @@ def open_session(
     session = Session(segmenter, settings=contents.settings, propagation=contents.propagation, load=load)
     session.restore(contents, kept)
     return session
+
+
+def _mended(ids: npt.NDArray[np.integer[Any]], before: Instances | None) -> npt.NDArray[np.bool_]:
+    """(H, W) True on all pixels of objects that somebody changed, and where one was taken away."""
+    changed = ids != (0 if before is None else before)
+    return np.asarray(changed | np.isin(ids, np.setdiff1d(ids[changed], [0])), bool)
 
 
 def _load_segmenter(settings: SegmenterSettings) -> FewShotSegmenter:

@@ -27,7 +27,8 @@ from napari_fewshot.support import LabelClass, Shot, SupportSet, Tag
 HEAD: Final = "session.json"
 PREVIOUS: Final = "session.previous.json"
 FORMAT: Final = "napari-fewshot session"
-VERSION: Final = 1
+VERSION: Final = 2
+"""The newest that is read. Without objects 1 is written, which versions before this one read too."""
 EMBEDDED_BYTES: Final = 1 << 30
 """Most that is kept of images that lie in no file, but for those of shots, which are always kept."""
 
@@ -88,6 +89,7 @@ class SessionContents:
                 frozenset(new(key) for key in state.rejected),
                 moved(state.origins),
                 frozenset(new(key) for key in state.aside),
+                moved(state.objects),
             ),
             frames={new(key): replace(frame, key=new(key)) for key, frame in self.frames.items()},
             places={names.get(name, name): place for name, place in self.places.items()},
@@ -182,9 +184,10 @@ class SessionFolder:
         embedding = _Embedding(self._store, contents, self._embedded)
         images = {name: self._known_image(place) for name, place in contents.places.items()}
         images |= contents.missing
+        frames = [self._record(key, contents, shots.get(key), tags.get(key), embedding) for key in keys]
         return {
             "format": FORMAT,
-            "version": VERSION,
+            "version": _version_of(frames),
             "settings": asdict(contents.settings),
             "propagation": _propagation_out(contents.propagation),
             "weights": dict(contents.weights),
@@ -195,7 +198,7 @@ class SessionFolder:
                 {"name": name, **asdict(known.place), **{k: v for k, v in asdict(known).items() if k != "place"}}
                 for name, known in images.items()
             ],
-            "frames": [self._record(key, contents, shots.get(key), tags.get(key), embedding) for key in keys],
+            "frames": frames,
         }
 
     def _known_image(self, place: ImagePlace) -> KnownImage:
@@ -207,7 +210,7 @@ class SessionFolder:
     def _record(
         self, key: FrameKey, contents: SessionContents, shot: Shot | None, tag: Tag | None, embedding: "_Embedding"
     ) -> dict[str, Any]:
-        state, put = contents.state, self._store.put_labels
+        state, put, put_objects = contents.state, self._store.put_labels, self._store.put_objects
         frame = contents.frames.get(key) or (shot.frame if shot is not None else tag.frame if tag is not None else None)
         assert frame is not None  # a key comes from one of them
         spacing = None if frame.spacing is None else list(frame.spacing)
@@ -221,6 +224,8 @@ class SessionFolder:
             record["shot"] = put(shot.labels)
             if shot.guessed is not None:
                 record["guessed"] = put(shot.guessed)
+            if shot.instances is not None:
+                record["shot_objects"] = put_objects(shot.instances)
             if key in state.aside:
                 record["aside"] = True
         if tag is not None:
@@ -232,8 +237,12 @@ class SessionFolder:
                 record["proposal"]["corrections"] = put(waiting.corrections)
             if waiting.uncleaned is not None:
                 record["proposal"]["uncleaned"] = put(waiting.uncleaned)
+            if waiting.instances is not None:
+                record["proposal"]["objects"] = put_objects(waiting.instances)
         if key in state.accepted:
             record["accepted"] = put(state.accepted[key])
+        if key in state.objects:
+            record["accepted_objects"] = put_objects(state.objects[key])
         if key in state.origins:
             record["origins"] = put(state.origins[key])
         if key in state.rejected:
@@ -363,10 +372,14 @@ class _Search:
 _FAULTS: Final = (FewShotError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
-_ARRAYS: Final[tuple[str, ...]] = ("shot", "guessed", "accepted", "origins", "pixels", "painted")
+_ARRAYS: Final[tuple[str, ...]] = (
+    "shot", "shot_objects", "guessed", "accepted", "accepted_objects", "origins", "pixels", "painted",
+)  # fmt: skip
 """Of a frame, beside its proposal."""
-_OF_PROPOSAL: Final = ("corrections", "uncleaned")
+_OF_PROPOSAL: Final = ("corrections", "uncleaned", "objects")
 """Beside its labels."""
+_OBJECTS: Final = {"shot_objects": "shot", "accepted_objects": "accepted", "objects": "proposal"}
+"""Maps of objects, and the labels that they are about."""
 
 
 class _NewerError(Exception):
@@ -479,8 +492,10 @@ class _Reading:
         arrays = self._arrays
         shots = []
         for key in self._taught:
-            shot = Shot(frames[key], arrays[key]["shot"], arrays[key].get("guessed"))
+            shot = Shot(frames[key], arrays[key]["shot"], arrays[key].get("guessed"), arrays[key].get("shot_objects"))
             self._store.same(shot.labels, self._records[key]["shot"])
+            if shot.instances is not None:
+                self._store.same(shot.instances, self._records[key]["shot_objects"])
             shots.append(shot)
         tags = [Tag(frames[key], tuple(r["contains"])) for key, r in self._records.items() if "contains" in r]
         state = SessionState(
@@ -490,6 +505,7 @@ class _Reading:
             frozenset(key for key, record in self._records.items() if record.get("rejected")),
             {key: named["origins"] for key, named in arrays.items() if "origins" in named},
             frozenset(key for key in self._taught if self._records[key].get("aside")),
+            {key: named["accepted_objects"] for key, named in arrays.items() if "accepted_objects" in named},
         )
         listed = {key: frames[key] for key, record in self._records.items() if record.get("listed", True)}
         painted = {key: named["painted"] for key, named in arrays.items() if "painted" in named}
@@ -514,7 +530,8 @@ class _Reading:
         if not 0 <= score <= 1:
             raise ValueError(f"a score is {score}")
         corrections, uncleaned = arrays.get("corrections"), arrays.get("uncleaned")
-        return OpenProposal(arrays["proposal"], score, 0, corrections, _text(record["note"]), uncleaned)
+        note, ids = _text(record["note"]), arrays.get("objects")
+        return OpenProposal(arrays["proposal"], score, 0, corrections, note, uncleaned, instances=ids)
 
     def _accepted(self, key: FrameKey) -> Any:
         accepted = self._arrays[key]["accepted"].astype(np.int32)
@@ -539,8 +556,16 @@ class _Reading:
         if "accepted" in arrays and "origins" not in arrays:
             raise ValueError(f"it is not said who labelled '{frame_name(key)}'")
         for name, array in arrays.items():
-            if name != "pixels" and (array.ndim != 2 or array.dtype != np.uint8):
+            wanted = np.int32 if name in _OBJECTS else np.uint8
+            if name != "pixels" and (array.ndim != 2 or array.dtype != wanted):
                 raise ValueError(f"{name} of '{frame_name(key)}' is no label map")
+        for name in _OBJECTS.keys() & arrays.keys():
+            labels = arrays.get(_OBJECTS[name])
+            if labels is None:
+                raise ValueError(f"{name} of '{frame_name(key)}' are of nothing")
+            Shot(
+                Frame(key, MissingImage("", "", ())), labels, instances=arrays[name]
+            )  # which says what does not go together
         return arrays
 
 
@@ -581,6 +606,12 @@ def _opened(content: bytes) -> dict[str, Any]:
     if digest != _digest_of(head):
         raise ValueError("its checksum is another")
     return head
+
+
+def _version_of(records: list[dict[str, Any]]) -> int:
+    """The oldest version that reads these records whole."""
+    told_apart = any(r.keys() & _OBJECTS.keys() or "objects" in r.get("proposal", {}) for r in records)
+    return VERSION if told_apart else 1
 
 
 def _digest_of(head: dict[str, Any]) -> str:

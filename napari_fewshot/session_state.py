@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_fewshot import provenance
-from napari_fewshot.frames import Frame, FrameKey, Labels
+from napari_fewshot.frames import Frame, FrameKey, Instances, Labels
 from napari_fewshot.imaging.cleanup import CleanUp, above_thresholds
+from napari_fewshot.instances.fitting import follow, with_said
+from napari_fewshot.instances.objects import taught_objects
 from napari_fewshot.propagation import keep_human, tidied
 from napari_fewshot.provenance import Origin, OriginMap
 from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet
@@ -69,6 +71,9 @@ class OpenProposal:
         (H, W) uint8 before it was tidied; None where it was not.
     steps
         How it was tidied.
+    instances
+        (H, W) int32 which object a pixel belongs to, 0 for none; None where objects are not told apart. They agree with
+        ``labels``: an object is of one class.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -78,6 +83,7 @@ class OpenProposal:
     note: str = ""
     uncleaned: npt.NDArray[np.uint8] | None = None
     steps: CleanUp = field(default_factory=CleanUp)
+    instances: Instances | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +104,8 @@ class SessionState:
         (H, W) who says so, of frames that are or were accepted; of all others it follows from the rest.
     aside
         Taught frames that are not learnt from.
+    objects
+        (H, W) int32 objects of accepted frames, where they were told apart.
     """
 
     support: SupportSet = field(default_factory=SupportSet)
@@ -106,6 +114,7 @@ class SessionState:
     rejected: frozenset[FrameKey] = frozenset()
     origins: Mapping[FrameKey, OriginMap] = field(default_factory=dict)
     aside: frozenset[FrameKey] = frozenset()
+    objects: Mapping[FrameKey, Instances] = field(default_factory=dict)
 
     @property
     def learnt_from(self) -> SupportSet:
@@ -164,16 +173,76 @@ def taught(state: SessionState, shot: Shot) -> SessionState:
     proposals = dict(state.proposals)
     waiting = proposals.pop(shot.key, None)
     if waiting is not None and shot.is_partial and waiting.labels.shape == shot.labels.shape:
-        proposals[shot.key] = painted_over(waiting, shot)
+        proposals[shot.key] = aligned(painted_over(waiting, shot), state.support.with_shot(shot))
     return replace(
         state,
         support=state.support.with_shot(shot),
         proposals=proposals,
         accepted={k: v for k, v in state.accepted.items() if k != shot.key},
+        objects={k: v for k, v in state.objects.items() if k != shot.key},
         rejected=state.rejected - {shot.key},
         origins=state.origins_when_taught(shot),
         aside=state.aside - {shot.key},
     )
+
+
+def followed(ids: Instances | None, labels: npt.NDArray[Any], support: SupportSet) -> Instances | None:
+    """Let objects follow labels that have changed; see `follow`. With nothing taught, classes with objects count."""
+    if ids is None:
+        return None
+    counted = support.counted_ids or tuple(int(c) for c in np.unique(labels[ids > 0]) if c)
+    return follow(ids, labels.astype(np.int32), counted)
+
+
+def aligned(waiting: OpenProposal, support: SupportSet) -> OpenProposal:
+    """Let the objects of an open proposal follow its labels, whatever changed these."""
+    ids = followed(waiting.instances, waiting.labels, support)
+    if ids is None or np.array_equal(ids, waiting.instances):  # type: ignore[arg-type] # neither is None, or both are
+        return waiting
+    return replace(waiting, instances=ids)
+
+
+def kept_objects(
+    found: Instances | None, earlier: OpenProposal | None, shot: Shot | None, corrections: npt.NDArray[Any] | None
+) -> Instances | None:
+    """Number the objects of a new proposal as they were numbered before, and as a person did.
+
+    Parameters
+    ----------
+    found
+        (H, W) as proposed; None where objects were not told apart.
+    earlier
+        What was open on the frame until now.
+    shot
+        What was taught on it.
+    corrections
+        (H, W) see `OpenProposal`: objects of corrected pixels stay as they are.
+
+    Returns
+    -------
+    Instances or None
+        (H, W); where nothing was told apart, only objects of corrected pixels, so that none is lost by a proposal in
+        between.
+    """
+    from napari_fewshot.instances.linking import matched  # slow to import, and the dock opens without
+
+    before = None if earlier is None else earlier.instances
+    mended = None if before is None or corrections is None else np.where(corrections != UNLABELLED, before, 0)
+    if found is None:
+        return mended if mended is not None and mended.any() else None
+    ids = found if before is None or before.shape != found.shape else matched(found, before)
+    for said in (None if shot is None else shot.instances, mended):
+        if said is not None and said.shape == ids.shape:
+            ids = with_said(ids, said)
+    return ids
+
+
+def numbered_shots(support: SupportSet) -> SupportSet:
+    """Say of all shots which objects they are taken to show, so that others with ids do not change what is counted."""
+    if support.has_instances:
+        return support
+    shots = [replace(shot, instances=taught_objects(shot, support.counted_ids)) for shot in support.shots]
+    return SupportSet(shots, support.classes, support.tags)
 
 
 def painted_over(waiting: OpenProposal, shot: Shot) -> OpenProposal:
@@ -183,7 +252,10 @@ def painted_over(waiting: OpenProposal, shot: Shot) -> OpenProposal:
     corrections = waiting.corrections
     if corrections is not None:
         corrections = np.where(said == UNLABELLED, corrections, np.uint8(UNLABELLED))
-    return replace(waiting, labels=labels, corrections=corrections)
+    ids = waiting.instances
+    if ids is not None and shot.instances is not None:
+        ids = with_said(ids, shot.instances)
+    return replace(waiting, labels=labels, corrections=corrections, instances=ids)
 
 
 def cleaned(
@@ -252,7 +324,7 @@ def merged_proposals(
             continue
         kept = _merged(then.proposals.get(key), now.proposals.get(key), shots_then.get(key), shots_now.get(key))
         if kept is not None and fits(frames[key], kept.labels):
-            merged[key] = kept
+            merged[key] = aligned(kept, then.support)
     return merged
 
 
@@ -278,7 +350,8 @@ def _tidied_as(then: OpenProposal, now: OpenProposal) -> OpenProposal:
     labels, corrections = then.labels, now.corrections
     if corrections is not None:
         labels = np.where(corrections == UNLABELLED, labels, corrections)
-    return replace(now, labels=labels, uncleaned=then.uncleaned, steps=then.steps)
+    ids = kept_objects(then.instances, now, None, corrections)
+    return replace(now, labels=labels, uncleaned=then.uncleaned, steps=then.steps, instances=ids)
 
 
 def unpainted(now: OpenProposal, then: OpenProposal | None, shot: Shot) -> OpenProposal | None:

@@ -288,9 +288,9 @@ def test_a_newer_session_is_refused_and_backed_up(session: Session, tmp_path: Pa
     saved = tmp_path / "saved"
     session.save(saved)
     head = json.loads((saved / HEAD).read_text("utf-8"))
-    (saved / HEAD).write_text(json.dumps({**head, "version": 2, "frames": "of the future"}), "utf-8")
+    (saved / HEAD).write_text(json.dumps({**head, "version": 3, "frames": "of the future"}), "utf-8")
     content = (saved / HEAD).read_bytes()
-    with pytest.raises(ReadError, match=r"newer napari-fewshot \(format 2, this one reads 1\); update"):
+    with pytest.raises(ReadError, match=r"newer napari-fewshot \(format 3, this one reads 2\); update"):
         open_session(saved)
     assert (saved / HEAD).read_bytes() == content
     assert [file.read_bytes() for file in saved.glob("session.refused-*.json")] == [content]

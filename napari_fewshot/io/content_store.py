@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from weakref import ref
@@ -46,6 +47,16 @@ class ContentStore:
             If it cannot be written.
         """
         return self._put(labels, "tif", _tiff_of)
+
+    def put_objects(self, ids: npt.NDArray[np.int32]) -> str:
+        """Keep a map of objects (H, W) in the same way, with 32 bits for each. Returns its name.
+
+        Raises
+        ------
+        ExportError
+            If it cannot be written.
+        """
+        return self._put(ids, "tif", partial(_tiff_of, dtype=np.int32))
 
     def put_pixels(self, pixels: npt.NDArray[Any]) -> str:
         """Keep an array of any shape and type of numbers, as a NumPy file. Returns its name.
@@ -162,14 +173,14 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _tiff_of(labels: npt.NDArray[Any]) -> bytes:
+def _tiff_of(labels: npt.NDArray[Any], dtype: npt.DTypeLike = np.uint8) -> bytes:
     import tifffile
 
     buffer = io.BytesIO()
     compressionargs = {"level": 1}  # label maps are mostly the same: more effort brings next to nothing
     tifffile.imwrite(
         buffer,
-        np.ascontiguousarray(labels, np.uint8),
+        np.ascontiguousarray(labels, dtype),
         photometric="minisblack",
         compression="zlib",
         compressionargs=compressionargs,
