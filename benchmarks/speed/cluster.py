@@ -4,9 +4,9 @@
 which zarr reads as 0. ``run`` propagates onto it and prints a line of JSON: seconds, the most memory that any
 worker has had, and a hash of all labels. ``--kill`` kills a worker half-way::
 
-    python benchmarks/speed/cluster.py make /tmp/volume --gib 16 --shown 16
-    python benchmarks/speed/cluster.py run /tmp/volume --workers 2 --kill
-    python benchmarks/speed/cluster.py run /tmp/volume --workers 0        # one process without a cluster
+    python benchmarks/speed/cluster.py make volume --gib 16 --shown 16
+    python benchmarks/speed/cluster.py run volume --workers 2 --kill
+    python benchmarks/speed/cluster.py run volume --workers 0        # one process without a cluster
 """
 
 import argparse

@@ -22,7 +22,6 @@ from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.keymap import on_button
 from napari_fewshot.ui.state import ImageChoice
 
-
 _CHANNELS: Final = "The axis that holds channels: a slice then has all of them, and no slider moves along it."
 _DEPTH: Final = "The axis along which slices lie upon each other; those that one moves along beside are time points."
 

@@ -24,9 +24,14 @@ def test_every_contribution_names_a_command() -> None:
 
 
 def test_the_dock_is_in_both_menus_of_layers_and_takes_the_viewer() -> None:
-    (widget,) = MANIFEST.contributions.widgets
+    widget = next(item for item in MANIFEST.contributions.widgets if item.command == "napari-fewshot.dock")
     for menu in ("napari/layers/segment", "napari/layers/annotate"):
         assert [item.command for item in MANIFEST.contributions.menus[menu]] == [widget.command]
     dock = import_python_name(COMMANDS[widget.command])
     assert inspect.isclass(dock)
     assert "napari_viewer" in inspect.signature(dock).parameters  # npe2 knows it by this name
+
+
+def test_the_tour_is_beside_the_dock_in_the_menu_of_plugins() -> None:
+    assert "napari-fewshot.tour" in {item.command for item in MANIFEST.contributions.widgets}
+    assert "napari_viewer" in inspect.signature(import_python_name(COMMANDS["napari-fewshot.tour"])).parameters
