@@ -24,7 +24,7 @@ from napari_fewshot.ui.box_layer import box_layer, boxes_on, colour_boxes, draw_
 from napari_fewshot.ui.layer_geometry import geometry_like, units_of, world_to_layer_units
 from napari_fewshot.ui.overlay_layer import overlay_layer, redraw
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportStack
-from napari_fewshot.ui.state import ImageChoice, Overlay, OverlayPicture
+from napari_fewshot.ui.state import ImageChoice, OverlayPicture
 
 BACKGROUND_COLOUR = "#9ecae1"
 _UNNAMED_COLOUR = "#ff00ff"
@@ -71,7 +71,7 @@ class _OverlaidImage:
     """The layer of a picture that lies over a slice, and what another picture must have in common to go on it."""
 
     layer: Any
-    same_as: tuple[str, Overlay, tuple[int, ...]]
+    same_as: tuple[str, tuple[int, ...]]
 
 
 class LayerSlice:
@@ -150,7 +150,7 @@ class LayerLink:
     def close(self) -> None:
         """Let go of the viewer. Layers stay as they are, but for the picture over them, which would grow old."""
         with suppress(Exception):  # the viewer may be half gone
-            self.hide_overlay()
+            self._remove_overlay()
         for disconnect in self._disconnects:
             with suppress(Exception):  # the viewer may be half gone
                 disconnect()
@@ -412,18 +412,25 @@ class LayerLink:
         if linked is None or picture.values.shape != linked.layout.size:
             self.hide_overlay()
             return
-        now, there = (linked.uid, picture.overlay, picture.values.shape), self._overlay
+        now, there = (linked.uid, picture.values.shape), self._overlay
         if there is not None and there.same_as == now:
             with self._quietly():
                 redraw(there.layer, linked.image, linked.layout, linked.channel_axis, position, picture)
             return
-        self.hide_overlay()
+        self._remove_overlay()
         layer = overlay_layer(linked.image, linked.layout, linked.channel_axis, position, picture, {_ROLE: "overlay"})
         self._insert(self._place_for(linked, "labels"), layer)
         self._overlay = _OverlaidImage(layer, now)
 
     def hide_overlay(self) -> None:
-        """Remove that layer."""
+        """Let that layer be seen no more.
+
+        It stays, as napari looks for garbage whenever a layer goes, which takes a third of a second.
+        """
+        if self._overlay is not None:
+            self._overlay.layer.visible = False
+
+    def _remove_overlay(self) -> None:
         there, self._overlay = self._overlay, None
         if there is not None:
             self._remove_layer(there.layer)
@@ -606,7 +613,7 @@ class LayerLink:
         if identity is not None:
             self._deleted[linked.uid] = identity
         if self._overlay is not None and self._overlay.same_as[0] == linked.uid:
-            self.hide_overlay()
+            self._remove_overlay()
         if linked.proposals is not None:
             self._remove_layer(linked.proposals)
 

@@ -85,10 +85,13 @@ def redraw(
     position: tuple[int, ...],
     picture: OverlayPicture,
 ) -> None:
-    """Put another picture of the same kind on the layer, of the same slice or another one."""
+    """Put another picture on the layer, of any kind, of the same slice or another one, and let it be seen."""
     layer.name = f"{image.name} {picture.title}"
+    layer.colormap = _COLOURS[picture.overlay]
+    layer.contrast_limits_range = layer.contrast_limits = _LIMITS[picture.overlay]
     layer.translate = _place(image, layout, channel_axis, position)
     layer.data = _with_all_axes(layout, picture.values)
+    layer.visible = True
 
 
 def _with_all_axes(layout: Layout, values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -20,8 +20,13 @@ from tests.ui.conftest import propose_on_disks, wait_until
 VALUES = np.linspace(0, 1, 64 * 48, dtype=np.float32).reshape(64, 48)
 
 
-def overlays(viewer: Any) -> list[Any]:
+def layers_of_overlays(viewer: Any) -> list[Any]:
     return [layer for layer in viewer.layers if layer.metadata.get("napari_fewshot") == "overlay"]
+
+
+def overlays(viewer: Any) -> list[Any]:
+    """Those that are to be seen."""
+    return [layer for layer in layers_of_overlays(viewer) if layer.visible]
 
 
 def test_a_key_lays_the_uncertainty_over_the_proposal_and_takes_it_away(opened: Callable[..., Any]) -> None:
@@ -49,7 +54,8 @@ def test_a_key_lays_the_uncertainty_over_the_proposal_and_takes_it_away(opened: 
     assert not overlays(viewer), "what is taught is not in doubt"
     viewer.dims.set_point(0, 1)
     press(Qt.Key.Key_C)
-    (layer,) = overlays(viewer)
+    assert overlays(viewer) == [layer] == layers_of_overlays(viewer), "one layer is enough for all pictures"
+    assert layer.colormap.name == "fewshot probability" and tuple(layer.contrast_limits) == (0, 1)
     assert layer.name == "disks probability of cell" and not dock.panel.buttons[Action.UNCERTAINTY].isChecked()
     press(Qt.Key.Key_C)
     assert not overlays(viewer) and dock.panel.overlay_note.isHidden()
@@ -81,14 +87,16 @@ def test_it_goes_with_its_image_and_with_the_dock(opened: Callable[..., Any]) ->
     viewer.dims.set_point(0, 1)
     dock.panel.buttons[Action.UNCERTAINTY].click()
     viewer.layers.remove("disks")
-    assert not overlays(viewer)
+    assert not layers_of_overlays(viewer)
     propose_on_disks(viewer, dock, 2)
     viewer.dims.set_point(0, 1)
     if not overlays(viewer):
         dock.panel.buttons[Action.UNCERTAINTY].click()
     assert overlays(viewer)
+    dock.panel.buttons[Action.UNCERTAINTY].click()
+    assert layers_of_overlays(viewer) and not overlays(viewer)
     viewer.window.remove_dock_widget(dock)
-    assert not overlays(viewer)
+    assert not layers_of_overlays(viewer)
 
 
 @pytest.mark.parametrize(
