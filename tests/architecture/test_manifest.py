@@ -7,6 +7,8 @@ import pytest
 from npe2 import PluginManifest
 from npe2.manifest.utils import import_python_name
 
+from napari_fewshot.session_folder import HEAD
+
 MANIFEST = PluginManifest.from_file(Path(__file__).parents[2] / "napari.yaml")
 COMMANDS = {command.id: command.python_name for command in MANIFEST.contributions.commands or ()}
 
@@ -35,3 +37,8 @@ def test_the_dock_is_in_both_menus_of_layers_and_takes_the_viewer() -> None:
 def test_the_tour_is_beside_the_dock_in_the_menu_of_plugins() -> None:
     assert "napari-fewshot.tour" in {item.command for item in MANIFEST.contributions.widgets}
     assert "napari_viewer" in inspect.signature(import_python_name(COMMANDS["napari-fewshot.tour"])).parameters
+
+
+def test_folders_and_heads_of_sessions_are_offered_to_their_reader() -> None:
+    readers = [item for item in MANIFEST.contributions.readers if item.command == "napari-fewshot.read_session"]
+    assert [(item.accepts_directories, item.filename_patterns) for item in readers] == [(True, [HEAD])]

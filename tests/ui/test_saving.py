@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from napari.plugins._npe2 import get_readers
 
 from napari_fewshot import open_session
+from napari_fewshot.errors import ReadError
 from napari_fewshot.session import FrameState
 from napari_fewshot.ui.preferences import read_preferences
+from napari_fewshot.ui.session_reader import get_reader, open_in_dock
 from tests.fakes import BrightnessSegmenter
 from tests.ui.conftest import disk_stack, wait_for_threads, wait_until
 
@@ -164,6 +167,42 @@ def test_an_image_that_was_unticked_has_its_proposals_again_when_it_is_ticked(op
     dock.controller.choose_image("disks", True)
     assert picture(dock.controller.session) == before
     np.testing.assert_array_equal(layers_of(viewer)["disks proposals"], shown)
+
+
+def test_file_open_of_a_session_brings_up_the_dock_with_everything(
+    opened: Callable[..., Any], make_napari_viewer: Callable[..., Any], tmp_path: Path
+) -> None:
+    viewer, dock = opened(BrightnessSegmenter())
+    tifffile.imwrite(tmp_path / "disks.tif", disk_stack()[0])
+    viewer.open(tmp_path / "disks.tif", plugin="napari")
+    label_some(viewer, dock, "disks")
+    wait_until(lambda: is_saved(dock), 10)
+    folder, before, layers = dock.saving.folder, picture(dock.controller.session), layers_of(viewer)
+    viewer.close()
+
+    viewer = make_napari_viewer()
+    for chosen in (folder, folder / "session.json"):
+        assert "napari-fewshot" in get_readers(str(chosen))  # among which File > Open lets a person choose
+    assert viewer.open(folder, plugin="napari-fewshot") == []
+    dock = viewer.window.add_plugin_dock_widget("napari-fewshot", "Few-shot propagation")[1]  # the one that is there
+    wait_for_threads(dock)
+    assert dock.saving.folder == folder
+    assert picture(dock.controller.session) == before
+    again = layers_of(viewer)
+    assert again.keys() == layers.keys()
+    for name, data in layers.items():
+        np.testing.assert_array_equal(again[name], data, err_msg=name)
+
+
+def test_only_sessions_are_opened_as_such(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    assert get_reader(str(tmp_path / "images")) is None
+    (tmp_path / "images" / "session.json").write_text("{}")
+    assert get_reader(str(tmp_path / "images")) is get_reader(str(tmp_path / "images" / "session.json")) is open_in_dock
+    assert get_reader([str(tmp_path / "images"), str(tmp_path / "images")]) is None
+    assert get_reader("https://example.org/session.json") is None
+    with pytest.raises(ReadError, match="holds no session"):
+        open_in_dock(str(tmp_path))
 
 
 def test_a_session_that_is_refused_leaves_the_one_at_work_alone(opened: Callable[..., Any], tmp_path: Path) -> None:
