@@ -1,0 +1,136 @@
+"""Somebody who labels a stack with the dock, by mouse and keys, and a log of every pixel that they change.
+
+The first frame is painted by hand and taught; then proposals are asked for, and one after the other, in the order of
+*Next to review*, corrected as far as it takes and accepted. The dock makes what is still open anew after each.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.annotator.hand import Hand
+from benchmarks.annotator.strokes import LabelMap, Plan, mean_iou
+from napari_fewshot.support import BACKGROUND, UNLABELLED
+from napari_fewshot.ui.actions import Action
+
+
+@dataclass(frozen=True)
+class FrameWork:
+    """What one frame cost.
+
+    Attributes
+    ----------
+    place
+        Of the frame in the stack.
+    proposed
+        IoU of what the dock proposed; 0 on the frame that was painted by hand.
+    strokes
+        Of the brush.
+    changed
+        Pixels whose value the mouse changed, on all layers.
+    truth
+        Pixels that painting by hand takes: those of all classes in the truth.
+    """
+
+    place: int
+    proposed: float
+    strokes: int
+    changed: int
+    truth: int
+
+
+@dataclass
+class Log:
+    """What a stack cost, and what came out: IoU of the labels layer for each frame."""
+
+    frames: list[FrameWork] = field(default_factory=list)
+    ious: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def effort(self) -> float:
+        """Pixels changed by the mouse, the first frame included, as a share of painting everything by hand."""
+        return sum(work.changed for work in self.frames) / sum(work.truth for work in self.frames)
+
+    @property
+    def strokes(self) -> int:
+        """Strokes of the brush on all frames."""
+        return sum(work.strokes for work in self.frames)
+
+
+class Annotator:
+    """Labels one stack until each frame is good enough.
+
+    Parameters
+    ----------
+    viewer
+        A shown napari viewer with one image (Z, Y, X).
+    dock
+        The dock in it, with the classes of the truth.
+    truth
+        (Z, Y, X): 0 background, classes, 255 where nothing is known.
+    enough
+        IoU in (0, 1] at which a frame is accepted.
+    """
+
+    def __init__(self, viewer: Any, dock: Any, truth: npt.NDArray[Any], enough: float = 0.9) -> None:
+        self._viewer, self._dock, self._truth, self._enough = viewer, dock, truth, enough
+        self._hand = Hand(viewer, dock)
+        self._changed = 0
+
+    def label(self) -> Log:
+        """Label every frame, beginning with the first that shows anything."""
+        log, begun = Log(), time.perf_counter()
+        shown = ((self._truth != BACKGROUND) & (self._truth != UNLABELLED)).any(axis=(1, 2))
+        self._viewer.dims.set_current_step(0, int(shown.argmax()))
+        log.frames.append(self._mend())
+        self._hand.press(Action.TEACH)
+        self._hand.press(Action.PROPOSE)
+        while self._dock.controller.session.review_queue():
+            self._hand.press(Action.NEXT)
+            log.frames.append(self._mend())
+            self._hand.press(Action.ACCEPT)
+            assert len(log.frames) <= len(self._truth), "a frame that was accepted came back"
+        labels = self._layer("labels").data
+        log.ious = [mean_iou(labels[z], truth) for z, truth in enumerate(self._truth)]
+        log.seconds = time.perf_counter() - begun
+        return log
+
+    def _mend(self) -> FrameWork:
+        """Paint on the frame on screen until it is good enough."""
+        place = int(self._viewer.dims.current_step[0])
+        truth = self._truth[place]
+        self._hand.press(Action.PAINT)
+        layer = self._viewer.layers.selection.active
+        plan, strokes, before = Plan(truth), 0, self._changed
+        proposed = mean_iou(layer.data[place], truth)
+        while mean_iou(layer.data[place], truth) < self._enough:
+            stroke = plan.next(layer.data[place])
+            assert stroke is not None
+            with self._logged() as changed:
+                self._hand.paint(stroke)
+            assert changed, f"a stroke changed nothing: {stroke}"
+            strokes += 1
+        painted = int(((truth != BACKGROUND) & (truth != UNLABELLED)).sum())
+        return FrameWork(place, proposed, strokes, self._changed - before, painted)
+
+    @contextmanager
+    def _logged(self) -> Iterator[list[LabelMap]]:
+        """Compare all label layers before and after a stroke, and count what is other than before."""
+        layers = [layer for layer in self._viewer.layers if layer.name.endswith((" labels", " proposals"))]
+        before = [layer.data.copy() for layer in layers]
+        different: list[LabelMap] = []
+        yield different
+        for layer, data in zip(layers, before, strict=True):
+            mask = layer.data != data
+            if mask.any():
+                different.append(mask)
+                self._changed += int(np.count_nonzero(mask))
+
+    def _layer(self, role: str) -> Any:
+        return next(layer for layer in self._viewer.layers if layer.name.endswith(f" {role}"))
