@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,6 +29,8 @@ PREVIOUS: Final = "session.previous.json"
 FORMAT: Final = "napari-fewshot session"
 VERSION: Final = 2
 """The newest that is read. Without objects 1 is written, which versions before this one read too."""
+Watcher = Callable[[str, int, int], None]
+"""Told what is read next: "labels" or "image", how many are read already, and of how many; may raise to end it."""
 EMBEDDED_BYTES: Final = 1 << 30
 """Most that is kept of images that lie in no file, but for those of shots, which are always kept."""
 
@@ -253,8 +255,9 @@ class SessionFolder:
 
     # ------------------------------------------------------------------ reading
     def read(
-        self, *, search: Iterable[Path] = (), find: Finder | None = None, with_pixels: bool = True
-    ) -> SessionContents:
+        self, *, search: Iterable[Path] = (), find: Finder | None = None, with_pixels: bool = True,
+        watch: Watcher = lambda what, done, total: None,
+    ) -> SessionContents:  # fmt: skip
         """Read the session, all of it or nothing, and find its images.
 
         Parameters
@@ -265,6 +268,8 @@ class SessionFolder:
             Asked for those that are found nowhere.
         with_pixels
             Whether images are opened; otherwise it is only looked where they are.
+        watch
+            Told how far it is; an exception of its own ends the reading, and nothing has happened.
 
         Raises
         ------
@@ -280,7 +285,7 @@ class SessionFolder:
                     f"{self.folder} holds no session ({error.strerror}); choose the folder in which '{HEAD}' lies"
                 ) from error
             try:
-                contents = self._decoded(_opened(content), _Search(list(search), find, with_pixels))
+                contents = self._decoded(_opened(content), _Search(list(search), find, with_pixels), watch)
             except _NewerError as error:
                 self._back_up(content)
                 raise ReadError(
@@ -314,11 +319,12 @@ class SessionFolder:
             return name
         return ""
 
-    def _decoded(self, head: dict[str, Any], search: "_Search") -> SessionContents:
-        reading = _Reading(self._store, head)  # checks everything before anything is looked for
+    def _decoded(self, head: dict[str, Any], search: "_Search", watch: Watcher) -> SessionContents:
+        reading = _Reading(self._store, head, watch)  # checks everything before anything is looked for
         frames: dict[FrameKey, Frame] = {}
         places, missing = {}, {}
-        for name, known in reading.images.items():
+        for done, (name, known) in enumerate(reading.images.items()):
+            watch("image", done, len(reading.images))
             found = self._found(name, known, reading.shapes_of(name), search)
             if found is None:
                 missing[name] = known
@@ -461,7 +467,7 @@ def _pixels_of(frame: Frame) -> npt.NDArray[Any] | None:
 class _Reading:
     """A head with everything that it names, checked."""
 
-    def __init__(self, store: ContentStore, head: dict[str, Any]) -> None:
+    def __init__(self, store: ContentStore, head: dict[str, Any], watch: Watcher) -> None:
         self._store = store
         self._settings = SegmenterSettings(**head["settings"])
         self._propagation = _propagation_in(head["propagation"])
@@ -475,7 +481,10 @@ class _Reading:
         """Frames of which the pixels are kept: under what name, and how much they are."""
         if len(self._records) != len(head["frames"]):
             raise ValueError("a frame is named twice")
-        self._arrays = {key: self._arrays_of(key, record) for key, record in self._records.items()}
+        self._arrays: dict[FrameKey, dict[str, Any]] = {}
+        for key, record in self._records.items():
+            watch("labels", len(self._arrays), len(self._records))
+            self._arrays[key] = self._arrays_of(key, record)
         if {key for key, arrays in self._arrays.items() if "shot" in arrays} != set(self._taught):
             raise ValueError("shots are missing")
 

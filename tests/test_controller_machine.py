@@ -19,6 +19,7 @@ from napari_fewshot.io.image_places import ImagePlace
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.provenance import Origin
 from napari_fewshot.session import FrameState
+from napari_fewshot.session_folder import SessionFolder
 from napari_fewshot.support import UNLABELLED, LabelClass, SupportSet
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND
 from napari_fewshot.ui.saving import Saving
@@ -366,7 +367,8 @@ class Reviewing(RuleBasedStateMachine):
         self.dock = Dock(Stripes(number=self.dock.segmenter.number))
         self.watch()
         self.saving.enabled = False
-        self.saving.open(self.path)
+        folder = SessionFolder(self.path)
+        self.saving.take_up(folder.read(with_pixels=False), folder)
         self.saving.enabled = True
         layers = self.dock.layers
         layers.stacks = {uid: layers.stacks[uid] for uid in SLICES}

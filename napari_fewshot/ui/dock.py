@@ -17,6 +17,7 @@ from napari_fewshot.io.image_places import KnownImage
 from napari_fewshot.models import licence_notice, list_backbones, list_segmenters
 from napari_fewshot.models.registry import TIMM_PREFIX
 from napari_fewshot.session import Session
+from napari_fewshot.session_folder import SessionContents, SessionFolder
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import OF_COMPANIONS, OF_THE_WINDOW, Action
 from napari_fewshot.ui.cluster_run import ClusterRun
@@ -30,6 +31,7 @@ from napari_fewshot.ui.keys_dialog import KeysDialog
 from napari_fewshot.ui.layer_link import BACKGROUND_COLOUR, LayerLink
 from napari_fewshot.ui.machine import room
 from napari_fewshot.ui.model_choice import ModelChoice
+from napari_fewshot.ui.opening import Opening
 from napari_fewshot.ui.panel import FewShotPanel
 from napari_fewshot.ui.ports import ExportChoice, ExportRequest
 from napari_fewshot.ui.preferences import Preferences, change_preferences, read_preferences
@@ -95,6 +97,7 @@ class FewShotDock(QWidget):
         saving = Saving(session, parts.link, images, enabled=preferences.autosave, beside=preferences.beside)
         self.saving = parts.saving = saving
         self._wire()
+        self.opening = Opening(parts.opener, self._ask_image, self._take_up, self.controller.reporter)
         self._wire_saving(napari_viewer)
         self.cluster = ClusterRun(session, parts.submitter, self.controller.reporter)
         self._wire_cluster()
@@ -191,6 +194,8 @@ class FewShotDock(QWidget):
         saving.changed.connect(self._saved.emit)  # in whatever thread; Qt brings it into its own
         link.edited.connect(self._note_strokes)
         link.layers_changed.connect(saving.follow)
+        box.opening_cancelled.connect(self.opening.cancel)
+        self.opening.changed.connect(self._show_opening)
         viewer.layers.events.removing.connect(self._parts.before_removal)
         self._parts.unwatch.append(lambda: viewer.layers.events.removing.disconnect(self._parts.before_removal))
         self._show_saving()
@@ -207,6 +212,10 @@ class FewShotDock(QWidget):
 
     def _show_saving(self) -> None:
         self.panel.session.show_line(self.saving.line)
+
+    def _show_opening(self) -> None:
+        self.panel.session.show_opening(self.opening.line)
+        self.controller.refresh()  # an error may have come of it
 
     def _note_strokes(self) -> None:
         with suppress(FewShotError):  # another one shows it
@@ -261,13 +270,18 @@ class FewShotDock(QWidget):
             self.open_session(Path(chosen))
 
     def open_session(self, folder: Path) -> None:
-        """Go on with a saved session: its images and labels come on screen. What goes wrong is shown."""
+        """Go on with a saved session: it is read in a thread, then its images and labels come on screen.
+
+        What goes wrong is shown, and the session at work stays.
+        """
+        self.opening.start(folder)
+
+    def _take_up(self, contents: SessionContents, folder: SessionFolder) -> None:
         self.controller.cancel()
         try:
-            self.saving.open(folder, self._ask_image)
-        except FewShotError as error:
-            self.notify(str(error), is_error=True)
-        self.controller.layers_changed()
+            self.saving.take_up(contents, folder)
+        finally:
+            self.controller.layers_changed()
 
     def _ask_image(self, name: str, known: KnownImage) -> str | None:
         """Ask where an image is that was not found."""
@@ -334,6 +348,7 @@ class _Parts:
         self.checker = ThreadRunner("")
         self.tidier = ThreadRunner("")
         self.submitter = ThreadRunner("Run on cluster")
+        self.opener = ThreadRunner("Opening session")
         self.shortcuts: list[QShortcut] = []
         self.saving: Saving | None = None
         self.unwatch: list[Callable[[], None]] = []
@@ -342,7 +357,7 @@ class _Parts:
     def runners(self) -> tuple[ThreadRunner, ...]:
         return (
             self.runner, self.exporter, self.preparer, self.keeper, self.librarian, self.looker, self.checker,
-            self.tidier, self.submitter,
+            self.tidier, self.submitter, self.opener,
         )  # fmt: skip
 
     def before_removal(self, event: Any = None) -> None:
@@ -352,6 +367,7 @@ class _Parts:
     def close(self) -> None:
         self.runner.stop()
         if self.saving is not None:
+            self.saving.changed.disconnect()  # its thread may outlive the window, which must hear no more of it
             self.saving.close()
         for unwatch in self.unwatch:
             with suppress(Exception):  # the viewer may be half gone
@@ -363,6 +379,7 @@ class _Parts:
         self.checker.stop()
         self.tidier.stop()
         self.submitter.stop()
+        self.opener.stop()
         self.keeper.let_finish()
         self.exporter.let_finish()
         self.drop_shortcuts()

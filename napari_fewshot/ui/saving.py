@@ -17,7 +17,7 @@ from psygnal import Signal
 from napari_fewshot.autosave import Autosaver
 from napari_fewshot.errors import ReadError
 from napari_fewshot.frames import Frame, FrameKey, Labels
-from napari_fewshot.io.image_places import Finder, ImagePlace
+from napari_fewshot.io.image_places import ImagePlace
 from napari_fewshot.session import Session
 from napari_fewshot.session_folder import MissingImage, SessionContents, SessionFolder, image_name
 from napari_fewshot.support import BACKGROUND, UNLABELLED
@@ -129,23 +129,21 @@ class Saving:
             self._saver = None
 
     # ------------------------------------------------------------------ opening
-    def open(self, path: Path, find: Finder | None = None) -> None:
-        """Open a session in place of the one at work, which is saved before.
+    def take_up(self, contents: SessionContents, folder: SessionFolder) -> None:
+        """Go on with a session that was read, in place of the one at work, which is saved before.
 
         Parameters
         ----------
-        path
-            Its folder.
-        find
-            Asked for images that were not found.
+        contents
+            What was read, with places of images but not their pixels.
+        folder
+            Where it was read, and is saved from now on.
 
         Raises
         ------
         ReadError
-            If it cannot be opened, or one of its images; the session at work stays as it is then.
+            If one of its images was not found or cannot be opened; the session at work stays as it is then.
         """
-        folder = SessionFolder(path)
-        contents = folder.read(find=find, with_pixels=False)
         if contents.missing:
             names = ", ".join(f"'{name}' ({known.place.path})" for name, known in contents.missing.items())
             raise ReadError(f"not found: {names}; bring the images back, and open the session again")

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, current_thread, main_thread
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from napari.plugins._npe2 import get_readers
+from qtpy.QtWidgets import QFileDialog
 
-from napari_fewshot import open_session
+from napari_fewshot import open_session, session_folder
 from napari_fewshot.errors import ReadError
-from napari_fewshot.session import FrameState
+from napari_fewshot.io.image_places import find_again
+from napari_fewshot.session import FrameState, Session
+from napari_fewshot.support import LabelClass, Shot
 from napari_fewshot.ui.preferences import read_preferences
 from napari_fewshot.ui.session_reader import get_reader, open_in_dock
 from tests.fakes import BrightnessSegmenter
@@ -83,6 +87,7 @@ def test_what_was_done_comes_back_in_another_window(opened: Callable[..., Any], 
 
     viewer, dock = opened(BrightnessSegmenter())
     dock.open_session(folder)
+    wait_for_threads(dock)
     assert dock.panel.error_text.text() == ""
     session = dock.controller.session
     assert picture(session) == before
@@ -134,6 +139,7 @@ def test_a_deleted_image_comes_back_with_the_saved_session(
 
     viewer, dock = opened(BrightnessSegmenter())
     dock.open_session(folder)
+    wait_for_threads(dock)
     again = picture(dock.controller.session)
     assert {key: again[key] for key in before} == before
     assert ("another", 1) in again
@@ -215,10 +221,77 @@ def test_a_session_that_is_refused_leaves_the_one_at_work_alone(opened: Callable
     told: list[str] = []
     dock.notify = lambda message, **_: told.append(message)
     dock.open_session(tmp_path / "broken")
+    wait_for_threads(dock)
     assert len(told) == 1 and "is damaged" in told[0]
     assert picture(dock.controller.session) == before
     wait_until(lambda: is_saved(dock), 10)
     assert picture(open_session(dock.saving.folder)) == before
+
+
+def saved_elsewhere(folder: Path) -> Path:
+    """A session of somebody else: one taught slice of an image that lies in that folder."""
+    folder.mkdir()
+    image, disks = disk_stack(2)
+    tifffile.imwrite(folder / "disks.tif", image)
+    session = Session(classes=[LabelClass(1, "cell")])
+    first, *_ = session.add_images([folder / "disks.tif"])
+    session.teach(Shot(session.frame(first), disks[0].astype(np.int32)))
+    session.save(folder / "saved")
+    return folder / "saved"
+
+
+def test_opening_goes_on_beside_the_window_and_can_be_cancelled(
+    opened: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, hashed, threads = saved_elsewhere(tmp_path / "other"), Event(), []
+
+    def find_slowly(*known: Any) -> str | None:
+        threads.append(current_thread())
+        assert hashed.wait(60)
+        return find_again(*known)
+
+    monkeypatch.setattr(session_folder, "find_again", find_slowly)
+    viewer, dock = opened(BrightnessSegmenter())
+    box = dock.panel.session
+    dock.open_session(folder)
+    wait_until(lambda: box.opening.text() == "Looking for image 1 of 1 ...", 20)
+    assert not box.cancel.isHidden() and threads[0] is not current_thread()
+    box.cancel.click()
+    hashed.set()
+    wait_for_threads(dock)
+    assert box.opening.text() == "" and not viewer.layers and not dock.controller.session.frames
+
+    dock.open_session(folder)
+    wait_for_threads(dock)
+    assert [layer.name for layer in viewer.layers][:1] == ["disks"] and dock.saving.folder == folder
+    assert box.opening.text() == "" and len(dock.controller.session.support) == 1
+    wait_until(lambda: is_saved(dock), 30)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_person_is_asked_for_an_image_that_is_not_found(
+    opened: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    folder, asked = saved_elsewhere(tmp_path / "other"), []
+    (tmp_path / "far").mkdir()
+    (tmp_path / "other" / "disks.tif").rename(tmp_path / "far" / "discs.tif")
+
+    def choose(parent: Any, title: str, begin: str) -> tuple[str, str]:
+        asked.append((title, current_thread() is main_thread()))
+        return (str(tmp_path / "far" / "discs.tif") if known else "", "")
+
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", choose)
+    viewer, dock = opened(BrightnessSegmenter())
+    told: list[str] = []
+    dock.notify = lambda message, **_: told.append(message)
+    dock.open_session(folder)
+    wait_for_threads(dock)
+    assert len(asked) == 1 and asked[0][1] and asked[0][0].startswith("Where is 'disks'?")
+    if known:
+        wait_until(lambda: is_saved(dock), 30)
+        assert not told and len(dock.controller.session.support) == 1 and "discs" in viewer.layers
+    else:
+        assert len(told) == 1 and "Not found: 'disks'" in told[0] and not viewer.layers
 
 
 def test_a_person_chooses_where_sessions_go_and_whether(opened: Callable[..., Any], tmp_path: Path) -> None:
