@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal, get_args
 
 import numpy as np
 
+from napari_fewshot.errors import SettingsError
 from napari_fewshot.frames import Frame, Instances, Labels
+from napari_fewshot.instances.embedding import Embedder, EmbeddingModel, NumberedShot
 from napari_fewshot.instances.fitting import with_classes
+from napari_fewshot.instances.growing import GrowSettings
+from napari_fewshot.instances.growth import LEAST_FOREGROUND, Sprouts, better, choose_growth, grown, sprouts
 from napari_fewshot.instances.objects import taught_objects
 from napari_fewshot.instances.parts import parts_of
 from napari_fewshot.instances.splitting import Clues, SplitSettings, split
@@ -15,6 +19,9 @@ from napari_fewshot.instances.tuning import Chosen, Rehearsed, choose, usual_rad
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import Concept, FewShotSegmenter, TileProgress
 from napari_fewshot.support import UNLABELLED, Shot, SupportSet
+
+Engine = Literal["auto", "watershed", "dml"]
+ENGINES: Final = get_args(Engine)
 
 _FOLDS: Final = 5
 """Groups that many shots are left out in, one after the other."""
@@ -25,7 +32,7 @@ class InstanceSegmenter:
 
     It learns twice from the same shots: what is of which class, as without ids, and which pixels are core and which rim
     of an object. Then it tries on shots that it leaves out, halves of them if there is but one, how objects are best
-    told apart.
+    told apart: by a watershed, or grown from seeds in an embedding where there is one to be had.
 
     Parameters
     ----------
@@ -35,6 +42,16 @@ class InstanceSegmenter:
         Another one of the same kind, which tells cores from rims; they can share what keeps features.
     settings
         How objects are told apart; None to choose it on the shots.
+    embedding
+        Learns which pixels are of one object; None for watersheds only.
+    engine
+        "watershed" or "dml" for that one, "auto" for the watershed unless the embedding is clearly better on shots that
+        were left out.
+
+    Raises
+    ------
+    SettingsError
+        If settings or engine ask for an embedding, and there is none.
 
     Examples
     --------
@@ -44,11 +61,25 @@ class InstanceSegmenter:
     """
 
     def __init__(
-        self, classes: FewShotSegmenter, parts: FewShotSegmenter, settings: SplitSettings | None = None
+        self,
+        classes: FewShotSegmenter,
+        parts: FewShotSegmenter,
+        settings: SplitSettings | GrowSettings | None = None,
+        embedding: EmbeddingModel | None = None,
+        engine: Engine = "auto",
     ) -> None:
+        if engine not in ENGINES:
+            raise SettingsError(f"there is no engine '{engine}'; choose one of: {', '.join(ENGINES)}")
+        if embedding is None and (engine == "dml" or isinstance(settings, GrowSettings)):
+            raise SettingsError(
+                "there is no trained embedding of objects for this backbone; use the engine watershed, or train one: "
+                "docs/training.md says how"
+            )
         self.classes = classes
         self.parts = parts
         self.settings = settings
+        self.embedding = None if engine == "watershed" else embedding
+        self.engine = engine
         self._chosen: tuple[tuple[str, ...], Chosen] | None = None
 
     @property
@@ -61,7 +92,10 @@ class InstanceSegmenter:
         support.check()
         counted = support.counted_ids
         chosen = self._choose(support, counted, progress)
-        return InstanceConcept(*self._learnt(support, counted, progress), counted, chosen)
+        embedder = None
+        if self.embedding is not None and isinstance(chosen.settings, GrowSettings):
+            embedder = self.embedding.fit(_numbered(support.canonical(), counted), chosen.radius)
+        return InstanceConcept(*self._learnt(support, counted, progress), counted, chosen, embedder)
 
     def prepare(self, frame: Frame) -> Iterator[None]:
         """Do ahead of time what proposing takes, where the segmenter offers it; see `Prepares`."""
@@ -81,30 +115,55 @@ class InstanceSegmenter:
             radius = usual_radius(taught_objects(shot, counted) for shot in shots)
             if self.settings is not None:
                 return Chosen(self.settings, radius)
-            self._chosen = key, choose(list(self._rehearsed(shots, counted, progress)), radius)
+            self._chosen = key, self._best(list(self._rehearsed(shots, counted, radius, progress)), radius)
         return self._chosen[1]
 
+    def _best(self, shots: list[tuple[Rehearsed, Sprouts | None]], radius: float) -> Chosen:
+        with_sprouts = [(shot, of) for shot, of in shots if of is not None]
+        if self.engine == "dml":
+            return choose_growth(with_sprouts, radius)
+        chosen = choose([shot for shot, _ in shots], radius)
+        return better(chosen, choose_growth(with_sprouts, radius)) if with_sprouts else chosen
+
     def _rehearsed(
-        self, shots: tuple[Shot, ...], counted: tuple[int, ...], progress: TileProgress | None
-    ) -> Iterator[Rehearsed]:
+        self, shots: tuple[Shot, ...], counted: tuple[int, ...], radius: float, progress: TileProgress | None
+    ) -> Iterator[tuple[Rehearsed, Sprouts | None]]:
         """Propose for each shot from others, or for each half of the only one from the other half."""
         folds = min(len(shots), _FOLDS)
         if folds == 1:
-            yield from self._in_halves(shots[0], counted, progress)
+            yield from self._in_halves(shots[0], counted, radius, progress)
             return
         for fold in range(folds):
             others = SupportSet(shot for i, shot in enumerate(shots) if i % folds != fold)
             if there := tuple(c for c in counted if c in others.class_ids):
-                concepts = self._learnt(others, there, progress)
-                for shot in shots[fold::folds]:
-                    yield _judged(shot, _seen(concepts, shot.frame, there, progress), counted)
+                yield from self._asked(others, shots[fold::folds], counted, there, radius, progress)
 
-    def _in_halves(self, shot: Shot, counted: tuple[int, ...], progress: TileProgress | None) -> Iterator[Rehearsed]:
+    def _in_halves(
+        self, shot: Shot, counted: tuple[int, ...], radius: float, progress: TileProgress | None
+    ) -> Iterator[tuple[Rehearsed, Sprouts | None]]:
         halves = _halves(shot, taught_objects(shot, counted))
         for half, other in (halves, halves[::-1]):
             if there := tuple(c for c in counted if c in half.class_ids):
-                concepts = self._learnt(SupportSet([half]), there, progress)
-                yield _judged(other, _seen(concepts, shot.frame, there, progress), counted)
+                yield from self._asked(SupportSet([half]), (other,), counted, there, radius, progress)
+
+    def _asked(
+        self,
+        taught: SupportSet,
+        shots: tuple[Shot, ...],
+        counted: tuple[int, ...],
+        there: tuple[int, ...],
+        radius: float,
+        progress: TileProgress | None,
+    ) -> Iterator[tuple[Rehearsed, Sprouts | None]]:
+        """Propose for shots from others, which teach the classes that are ``there``."""
+        concepts = self._learnt(taught, there, progress)
+        embedder = None
+        if self.embedding is not None:
+            embedder = self.embedding.fit(_numbered(taught.canonical(), there), radius)
+        for shot in shots:
+            clues = _seen(concepts, shot.frame, there, progress)
+            found = None if embedder is None else sprouts(embedder, shot.frame, clues, radius, LEAST_FOREGROUND)
+            yield _judged(shot, clues, counted), found
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +178,15 @@ class InstanceConcept:
         Classes that come in objects; labels of others stay as they are, without ids.
     chosen
         How objects are told apart.
+    embedder
+        What was learnt of which pixels are of one object; None where a watershed tells them apart.
     """
 
     classes: Concept
     parts: Concept
     counted: tuple[int, ...]
     chosen: Chosen
+    embedder: Embedder | None = None
 
     @property
     def support(self) -> SupportSet:
@@ -138,8 +200,14 @@ class InstanceConcept:
         over all of its pixels.
         """
         proposal = self.classes.propose(frame, progress=progress)
-        clues = _clues(proposal, self.parts.propose(frame, progress=progress), self.counted)
-        ids = split(clues, self.chosen.settings, self.chosen.radius)
+        settings, radius = self.chosen.settings, self.chosen.radius
+        if isinstance(settings, GrowSettings):
+            assert self.embedder is not None  # the segmenter sees to it
+            clues = _clues(proposal, None, self.counted)
+            ids = grown(self.embedder, frame, clues, settings, radius)
+        else:
+            clues = _clues(proposal, self.parts.propose(frame, progress=progress), self.counted)
+            ids = split(clues, settings, radius)
         labels, ids = with_classes(ids, proposal, self.counted)
         return replace(proposal, labels=labels, instances=ids, confidence=_confidence(proposal, labels))
 
@@ -152,8 +220,10 @@ def _seen(
     return _clues(classes.propose(frame, progress=progress), parts.propose(frame, progress=progress), counted)
 
 
-def _clues(classes: Proposal, parts: Proposal, counted: tuple[int, ...]) -> Clues:
+def _clues(classes: Proposal, parts: Proposal | None, counted: tuple[int, ...]) -> Clues:
     foreground = _sum(classes, counted)
+    if parts is None:
+        return Clues(foreground, foreground)
     core = _sum(parts, [2 * i + 2 for i in range(len(counted))])
     return Clues(foreground, core)
 
@@ -169,6 +239,10 @@ def _confidence(proposal: Proposal, labels: Labels) -> "np.ndarray[tuple[int, ..
     at = np.zeros(UNLABELLED + 1, np.intp)
     at[list(rows)] = list(rows.values())
     return np.asarray(np.take_along_axis(proposal.probabilities, at[labels][None], 0)[0], np.float32)
+
+
+def _numbered(shots: tuple[Shot, ...], counted: tuple[int, ...]) -> tuple[NumberedShot, ...]:
+    return tuple(NumberedShot(shot, taught_objects(shot, counted)) for shot in shots)
 
 
 def _judged(shot: Shot, clues: Clues, counted: tuple[int, ...]) -> Rehearsed:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_fewshot.frames import Instances
+from napari_fewshot.instances.growing import GrowSettings
 from napari_fewshot.instances.hills import Hills
 from napari_fewshot.instances.objects import areas
 from napari_fewshot.instances.scale import Scale
@@ -39,6 +40,11 @@ class Rehearsed:
     truth: Instances
     known: npt.NDArray[np.bool_]
 
+    def at(self, scale: Scale) -> "Rehearsed":
+        """Return it at another scale."""
+        known = scale.picked(self.known.astype(np.int32)) > 0
+        return Rehearsed(self.clues.at(scale), scale.picked(self.truth), known)
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -52,11 +58,14 @@ class Chosen:
         Of a usual object, in pixels.
     f1
         At an IoU of 0.5, in [0, 1]; None where nothing could be left out.
+    merit
+        What was chosen by, in [0, 3]: twice that F1, and the mean of those at an IoU of 0.6, 0.7 and 0.8.
     """
 
-    settings: SplitSettings
+    settings: SplitSettings | GrowSettings
     radius: float
     f1: float | None = None
+    merit: float | None = None
 
 
 def usual_radius(objects: Iterable[Instances]) -> float:
@@ -76,10 +85,7 @@ def choose(shots: Sequence[Rehearsed], radius: float) -> Chosen:
         Of a usual object, in pixels.
     """
     scale = Scale.for_radius(radius)
-    reduced = [
-        Rehearsed(shot.clues.at(scale), scale.picked(shot.truth), scale.picked(shot.known.astype(np.int32)) > 0)
-        for shot in shots
-    ]
+    reduced = [shot.at(scale) for shot in shots]
     if not any(shot.truth.any() for shot in reduced):
         return Chosen(SplitSettings(), radius)
     small = radius / scale.step
@@ -87,27 +93,35 @@ def choose(shots: Sequence[Rehearsed], radius: float) -> Chosen:
     best = max((_tried(reduced, each, small) for each in first), key=lambda found: found[0])
     others = [replace(best[2], threshold=t) for t in _THRESHOLDS if t != best[2].threshold]
     best = max([best, *(_tried(reduced, each, small) for each in others)], key=lambda found: found[0])
-    return Chosen(best[2], radius, best[1])
+    return Chosen(best[2], radius, best[1], best[0])
 
 
 def _tried(shots: Sequence[Rehearsed], settings: SplitSettings, radius: float) -> tuple[float, float, SplitSettings]:
     """(merit, F1 at 0.5, settings with the best depth and smallest area)."""
-    tables = [_Table(hills(shot.clues, settings, radius), shot) for shot in shots]
-    usual = np.pi * radius**2
+    tables = [Table(hills(shot.clues, settings, radius), shot) for shot in shots]
     best: tuple[float, float, SplitSettings] | None = None
     for depth in _DEPTHS:
-        cuts = [table.cut(depth) for table in tables]
-        for least in _LEAST:
-            counts = np.sum([cut.counts(least * usual) for cut in cuts], axis=0)  # (IoUs, (found, proposed, true))
-            f1 = 2 * counts[:, 0] / np.maximum(counts[:, 1] + counts[:, 2], 1)
-            merit = float(2 * f1[0] + f1[1:].mean())
-            if best is None or merit > best[0]:
-                best = merit, float(f1[0]), replace(settings, depth=depth, min_area=least)
+        merit, f1, least = best_area([table.cut(depth) for table in tables], radius)
+        if best is None or merit > best[0]:
+            best = merit, f1, replace(settings, depth=depth, min_area=least)
     assert best is not None
     return best
 
 
-class _Table:
+def best_area(cuts: Sequence["Cut"], radius: float) -> tuple[float, float, float]:
+    """Return merit, F1 at 0.5, and the smallest area that is best, as a share of a usual one."""
+    best: tuple[float, float, float] | None = None
+    for least in _LEAST:
+        counts = np.sum([cut.counts(least * np.pi * radius**2) for cut in cuts], axis=0)  # (IoUs, (found, ...))
+        f1 = 2 * counts[:, 0] / np.maximum(counts[:, 1] + counts[:, 2], 1)
+        merit = float(2 * f1[0] + f1[1:].mean())
+        if best is None or merit > best[0]:
+            best = merit, float(f1[0]), least
+    assert best is not None
+    return best
+
+
+class Table:
     """How many pixels each hill shares with each true object, so that every cut is judged without an image."""
 
     def __init__(self, found: Hills, shot: Rehearsed) -> None:
@@ -118,17 +132,18 @@ class _Table:
         pairs, self._shared = np.unique(keys, return_counts=True)
         self._hill, self._object = pairs // width, pairs % width
 
-    def cut(self, depth: float) -> "_Cut":
+    def cut(self, depth: float) -> "Cut":
+        """Put hills together between which there is a valley that is less deep."""
         root = self._hills.roots(depth)[self._hill]
         width = len(self._true)
         pairs, at = np.unique(root * width + self._object, return_inverse=True)
         shared = np.bincount(at, self._shared, len(pairs)).astype(np.float64)
         found = np.bincount(root, self._shared, int(self._hills.ids.max()) + 1).astype(np.float64)
-        return _Cut(pairs // width, pairs % width, shared, found, self._true)
+        return Cut(pairs // width, pairs % width, shared, found, self._true)
 
 
 @dataclass(frozen=True, eq=False)
-class _Cut:
+class Cut:
     """Pixels that found objects share with true ones."""
 
     hill: npt.NDArray[np.int64]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from napari_fewshot.models.registry import (
     BackboneCard,
@@ -33,7 +33,7 @@ def load_segmenter(
     backbone: str = "auto",
     device: str = "auto",
     cache: "FeatureCache | None" = None,
-    instances: bool = False,
+    instances: bool | Literal["auto", "watershed", "dml"] = False,
 ) -> FewShotSegmenter:
     """Put a segmenter together.
 
@@ -49,12 +49,13 @@ def load_segmenter(
     cache
         Where features are kept; by default up to 0.6 GiB of memory of its own.
     instances
-        Whether objects are told apart: proposals then carry an id for each, see `InstanceSegmenter`.
+        Whether objects are told apart: proposals then carry an id for each, see `InstanceSegmenter`. True or "auto" for
+        the engine that is best on the shots, or its name: "watershed", "dml".
 
     Raises
     ------
     SettingsError
-        If there is no such method, backbone or device.
+        If there is no such method, backbone, device or engine.
     WeightsError
         If the backbone needs weights that are not here and cannot be downloaded.
 
@@ -69,8 +70,10 @@ def load_segmenter(
     if not instances:
         return made
     from napari_fewshot.instances.segmenter import InstanceSegmenter
+    from napari_fewshot.models.dml import Dml
 
-    return InstanceSegmenter(made, made.sibling())
+    engine = "auto" if instances is True else instances
+    return InstanceSegmenter(made, made.sibling(), embedding=Dml.trained_or_none(made.extractor), engine=engine)
 
 
 def licence_notice(backbone: str = "auto") -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from skimage import data
 
 from napari_fewshot.errors import SettingsError
-from napari_fewshot.frames import Image, Labels
+from napari_fewshot.frames import Image, Instances, Labels
 from napari_fewshot.imaging.intensity import to_unit_range
 from napari_fewshot.io.names import TIFF
 from napari_fewshot.io.rasters import read_image, read_raster
@@ -29,11 +29,15 @@ class Picture:
     pixels
         (channels, H, W) uint8, 1 or 3 channels, from the 0.1st to the 99.9th percentile.
     labels
-        (H, W) uint8: 0 background, 1..C classes, 255 not labelled. None where nothing is known.
+        (H, W) uint8: 0 background, 1..C classes, 255 not labelled. None where nothing is known. Crops are cut of other
+        numbers in the same way: int32.
+    objects
+        File with a number for each object, see `read_objects`; None where there is none.
     """
 
     pixels: Bytes
-    labels: Bytes | None = None
+    labels: Bytes | Instances | None = None
+    objects: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +66,8 @@ def picture(image: Image, labels: Labels | None = None) -> Picture:
 def read_sets(root: Path) -> tuple[PictureSet, ...]:
     """Read all sets below a folder: ``<set>/images/*`` and ``<set>/labels/*``, PNG or TIFF of the same names.
 
+    Files of these names in ``<set>/instances/`` are found, and read when they are asked for.
+
     Raises
     ------
     SettingsError, ReadError
@@ -88,21 +94,46 @@ def _read_set(folder: Path) -> PictureSet:
     files = sorted(file for file in (folder / "images").iterdir() if file.suffix.lower() in _SUFFIXES)
     if not files:
         raise SettingsError(f"{folder / 'images'} holds no image: expected PNG or TIFF files")
-    return PictureSet(folder.name, tuple(_read_picture(file, folder / "labels") for file in files))
+    pictures = (_read_picture(file, folder / "labels") for file in files)
+    objects = (_beside(file, folder / "instances") for file in files)
+    return PictureSet(folder.name, tuple(replace(p, objects=of) for p, of in zip(pictures, objects, strict=True)))
+
+
+def read_objects(drawn: Picture) -> Instances | None:
+    """Read the objects of a picture: (H, W) int32, 0 for none; None where nobody numbered them.
+
+    Raises
+    ------
+    SettingsError, ReadError
+        If their file cannot be used; the message names it.
+    """
+    if drawn.objects is None:
+        return None
+    ids = read_raster(drawn.objects, indices=True)
+    ids = ids[..., 0] if ids.ndim == 3 else ids
+    if ids.shape != drawn.pixels.shape[-2:]:
+        raise SettingsError(f"{drawn.objects} is {ids.shape}, but its image is {drawn.pixels.shape[-2:]}")
+    return ids.astype(np.int32)
+
+
+def _beside(file: Path, folder: Path) -> Path | None:
+    """Find the file of the same name in a folder."""
+    found = [path for suffix in _SUFFIXES if (path := folder / f"{file.stem}{suffix}").is_file()]
+    return found[0] if found else None
 
 
 def _read_picture(file: Path, labels_folder: Path) -> Picture:
-    known = [path for suffix in _SUFFIXES if (path := labels_folder / f"{file.stem}{suffix}").is_file()]
+    known = _beside(file, labels_folder)
     image = read_image(file)
-    if not known:
+    if known is None:
         return picture(image)
-    labels = read_raster(known[0], indices=True)
+    labels = read_raster(known, indices=True)
     labels = labels[..., 0] if labels.ndim == 3 else labels
     if labels.shape != image.shape[:2]:
-        raise SettingsError(f"{known[0]} is {labels.shape}, but its image is {image.shape[:2]}: give them one size")
+        raise SettingsError(f"{known} is {labels.shape}, but its image is {image.shape[:2]}: give them one size")
     if labels.min() < 0 or labels.max() > UNLABELLED:
         raise SettingsError(
-            f"{known[0]} holds labels from {labels.min()} to {labels.max()}: give each class, not each object, "
+            f"{known} holds labels from {labels.min()} to {labels.max()}: give each class, not each object, "
             f"a number of 1 to {UNLABELLED - 1}, with 0 for background and {UNLABELLED} for what nobody labelled"
         )
     return picture(image, labels)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
 
 from napari_fewshot.errors import SettingsError
-from napari_fewshot.training import distillation, episodes, heads
+from napari_fewshot.training import distillation, episodes, heads, objects
 from napari_fewshot.training.loop import Schedule
 from napari_fewshot.training.products import Product
 from napari_fewshot.training.stages import StageKind
@@ -21,6 +21,7 @@ KINDS: Final[Mapping[str, StageKind]] = {
     "distil": distillation.KIND,
     "episodes": episodes.KIND,
     "head": heads.KIND,
+    "objects": objects.KIND,
 }
 """Kinds of stages that a recipe may have."""
 
