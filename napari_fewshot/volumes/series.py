@@ -41,7 +41,7 @@ def place_along(frame: Frame, along: str) -> tuple[SeriesId, int] | None:
     frame
         Its key is a name and a position.
     along
-        Letter of the axis.
+        Letter of the axis; "" for none.
 
     Examples
     --------
@@ -72,6 +72,8 @@ def series_along(frames: Iterable[Frame], along: str) -> dict[SeriesId, Series]:
 
 
 def _axis(frame: Frame, along: str) -> int | None:
+    if not along:
+        return None
     key: FrameKey = frame.key
     count = 0 if isinstance(key, str) else len(key) - 1
     known = "" if frame.stack is None else frame.stack.axes

@@ -76,3 +76,9 @@ def test_the_range_leaves_out_slices_but_no_pictures():
 def test_settings_that_make_no_sense_are_refused(changed, message):
     with pytest.raises(SettingsError, match=message):
         VolumeSettings(**changed)
+
+
+def test_without_an_axis_nothing_has_neighbours():
+    stack = Frame.of_stack("stack", [IMAGE] * 5)
+    assert place_along(stack[3], "") is None and place_along(Frame(("image",), IMAGE), "") is None
+    assert is_wanted(Frame(("image",), IMAGE), VolumeSettings())
