@@ -36,7 +36,7 @@ _ROWS: Final = {"cpu": 1024}
 
 _ITERATIONS: Final = 100
 _TOLERANCE: Final = 1e-9  # of the loss ...
-_GRADIENT: Final = 1e-4  # ... or of its largest slope, evened: logits are right to about a thousandth with either
+_GRADIENT: Final = 1e-5  # ... or of its largest slope, evened: logits are right to about a thousandth with either
 _BEND: Final = 0.1  # c, between that of shots that nothing tells apart (1/4) and of such as are told apart well
 _FLOOR: Final = 0.1
 _NEVER: Final = -60.0  # the logit of a label that nobody painted
