@@ -78,6 +78,7 @@ def run(*arguments: str, moment: int = 0, how: signal.Signals = signal.SIGKILL, 
             if len(steps) == moment:
                 os.kill(os.getpid(), how)
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored
         sys.addaudithook(note)
         code = CliRunner().invoke(app, [*PROPAGATE, *arguments]).exit_code
         if count is not None:

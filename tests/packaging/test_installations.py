@@ -104,7 +104,7 @@ def test_the_manifest_and_the_weights_are_found_after_installing(
     assert Path(report["weights"]).is_relative_to(home)
     assert (Path(report["weights"]) / "index.json").read_text() == (REPOSITORY / "weights/index.json").read_text()
     assert report["manifest"] == "napari-fewshot"
-    assert report["widgets"] == ["Few-shot propagation"]
+    assert report["widgets"] == ["Few-shot propagation", "Two-minute tour"]
     assert len(set(report["versions"])) == 1
     assert report["script"] == "napari_fewshot.cli:main"
 

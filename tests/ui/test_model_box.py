@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt
 from safetensors.torch import save_file
 
 from napari_fewshot.models.weights import FOLDER_VARIABLE
+from napari_fewshot.ui.actions import Action
 from tests.ui.conftest import propose_on_disks, wait_for_threads
 
 
@@ -50,6 +51,7 @@ def test_a_model_is_typed_looked_up_and_used(opened: Callable[..., Any], qtbot: 
     save_file(timm.create_model("test_resnet").state_dict(), weights_folder / "test_resnet.safetensors")
     viewer, dock = opened()
     panel, session = dock.panel, dock.controller.session
+    panel.buttons[Action.VIEW].click()
     panel.advanced.expand(animate=False)
     assert not panel.model.isVisibleTo(panel)
     choose(dock, "timm:")
