@@ -17,6 +17,14 @@ EXCUSES = ("no GPU", "no display server", *([] if DATA.is_dir() else [NO_DATA]))
 """Beginnings of the reasons for which a test may be skipped where all tests are required."""
 
 
+def pytest_configure() -> None:
+    """Load what must not come after a window; `napari_fewshot.models.beside_opengl` says why.
+
+    Tests import torchvision in whatever order they are shared out.
+    """
+    import torchvision  # noqa: F401
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder with ``data/`` (real images with masks) and ``weights/`` (real pretrained backbones)."""
