@@ -1,6 +1,7 @@
 """Where real data lies, and which tests may be skipped."""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -18,11 +19,14 @@ EXCUSES = ("no GPU", "no display server", *([] if DATA.is_dir() else [NO_DATA]))
 
 
 def pytest_configure() -> None:
-    """Load what must not come after a window; `napari_fewshot.models.beside_opengl` says why.
+    """Load what must not come after a window (`napari_fewshot.models.beside_opengl` says why); let Ctrl+C be Ctrl+C.
 
     Tests import torchvision in whatever order they are shared out.
     """
     import torchvision  # noqa: F401
+
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background; processes that tests start inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -141,6 +141,8 @@ class Reviewing(RuleBasedStateMachine):
         self.saving.enabled = True  # strokes are taken note of; the machine itself says when to save
 
     def teardown(self) -> None:
+        if hasattr(self, "saving"):
+            self.saving.close()
         self.folder.cleanup()
 
     # ------------------------------------------------------------------ what is to be seen
@@ -364,6 +366,7 @@ class Reviewing(RuleBasedStateMachine):
         if killed:
             (self.path / "data" / "00").mkdir(exist_ok=True)
             (self.path / "data" / "00" / f".{'0' * 32}.tif.1234.partial").write_bytes(b"II*")
+        self.saving.close()
         self.dock = Dock(Stripes(number=self.dock.segmenter.number))
         self.watch()
         self.saving.enabled = False
