@@ -52,8 +52,8 @@ speed: $(VENV)/.ready-dev libraries  ## measure time, memory and how they grow, 
 weights: $(VENV)/.ready-dev  ## train the shipped weights anew (DATA=folder of data sets), put them and their pins in place
 	@$(BIN)/napari-fewshot train mica-v1 $(if $(DATA),--data $(DATA)) --out build/weights/mica-v1
 	@$(BIN)/python tools/ship_weights.py build/weights/mica-v1/mica-v1.safetensors
-	@for recipe in napari_fewshot/training/recipes/*-mica-v1.toml; do \
-		name=$$(basename $$recipe .toml); \
+	@for file in weights/*-mica-v1.safetensors; do \
+		name=$$(basename $$file .safetensors); \
 		$(BIN)/napari-fewshot train $$name $(if $(DATA),--data $(DATA)) --out build/weights/$$name \
 		&& $(BIN)/python tools/ship_weights.py build/weights/$$name/$$name.safetensors || exit 1; \
 	done
