@@ -120,7 +120,7 @@ class Objects:
 
     def of(self, key: FrameKey, labels: LabelMap) -> Instances | None:
         """Return the objects (H, W) of a frame that is taught; None where they are not told apart."""
-        ids = self._layers.objects(key) if self.are_told_apart else None
+        ids = self._on_layer(key)
         if ids is None or ids.shape != labels.shape:
             ids = self._session.objects(key, with_proposals=True)
         if ids is None and self.are_told_apart:
@@ -129,10 +129,13 @@ class Objects:
 
     def _changed(self, key: FrameKey) -> Instances | None:
         """(H, W) the layer of objects where it is not as it was shown."""
+        ids = self._on_layer(key)
+        return None if ids is None or np.array_equal(ids, self._before(key, ids)) else np.maximum(ids, 0)
+
+    def _on_layer(self, key: FrameKey) -> Instances | None:
+        """(H, W) the layer of objects, None where they are not told apart or there is none."""
         ids = self._layers.objects(key) if self.are_told_apart else None
-        if ids is None or np.array_equal(ids, self._before(key, ids)):
-            return None
-        return np.maximum(ids, 0).astype(np.int32)
+        return None if ids is None else ids.astype(np.int32)
 
     def _before(self, key: FrameKey, ids: Instances) -> Instances:
         before = self._shown.get(key)
