@@ -170,3 +170,4 @@ class SegmenterSettings:
     method: Annotated[str, "How masks are computed from features; 'auto' is the best by measurement."] = "auto"
     backbone: Annotated[str, "What computes features from images; 'auto' needs no download."] = "auto"
     device: Annotated[str, "Where to compute: cuda, mps, cpu, or 'auto' for the fastest there is."] = "auto"
+    instances: Annotated[bool, "Whether objects that touch are told apart."] = False

@@ -1028,7 +1028,9 @@ def _mended(ids: npt.NDArray[np.integer[Any]], before: Instances | None) -> npt.
 def _load_segmenter(settings: SegmenterSettings) -> FewShotSegmenter:
     from napari_fewshot.models import load_segmenter  # torch comes with loading
 
-    return load_segmenter(settings.method, backbone=settings.backbone, device=settings.device)
+    return load_segmenter(
+        settings.method, backbone=settings.backbone, device=settings.device, instances=settings.instances
+    )
 
 
 def _distance(key: FrameKey, first: FrameKey | None) -> tuple[int, int]:

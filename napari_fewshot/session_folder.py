@@ -189,8 +189,8 @@ class SessionFolder:
         frames = [self._record(key, contents, shots.get(key), tags.get(key), embedding) for key in keys]
         return {
             "format": FORMAT,
-            "version": _version_of(frames),
-            "settings": asdict(contents.settings),
+            "version": VERSION if contents.settings.instances else _version_of(frames),
+            "settings": _settings_out(contents.settings),
             "propagation": _propagation_out(contents.propagation),
             "weights": dict(contents.weights),
             "effort": asdict(contents.effort),
@@ -644,6 +644,11 @@ def _names_in(head: dict[str, Any]) -> set[str]:
         names |= {record[k] for k in _ARRAYS if k in record}
         names |= {v for k, v in record.get("proposal", {}).items() if k in ("labels", *_OF_PROPOSAL)}
     return names
+
+
+def _settings_out(settings: SegmenterSettings) -> dict[str, Any]:
+    """Settings as they are saved: that objects are told apart only where they are, so that older versions read it."""
+    return {name: value for name, value in asdict(settings).items() if name != "instances" or value}
 
 
 def _propagation_out(settings: PropagationSettings) -> dict[str, Any]:

@@ -174,9 +174,10 @@ def taught(state: SessionState, shot: Shot) -> SessionState:
     waiting = proposals.pop(shot.key, None)
     if waiting is not None and shot.is_partial and waiting.labels.shape == shot.labels.shape:
         proposals[shot.key] = aligned(painted_over(waiting, shot), state.support.with_shot(shot))
+    support = state.support if shot.instances is None else numbered_shots(state.support)
     return replace(
         state,
-        support=state.support.with_shot(shot),
+        support=support.with_shot(shot),
         proposals=proposals,
         accepted={k: v for k, v in state.accepted.items() if k != shot.key},
         objects={k: v for k, v in state.objects.items() if k != shot.key},

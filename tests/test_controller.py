@@ -95,6 +95,8 @@ class FakeLayers:
         self.names = {uid: uid for uid in stacks}
         self.label_stacks: dict[str, np.ndarray] = {}
         self.proposal_stacks: dict[str, np.ndarray] = {}
+        self.object_stacks: dict[str, np.ndarray] = {}
+        self.objects_are_hidden = False
         self.written: dict[Any, np.ndarray] = {}
         self.at: Any = next(((uid, 0) for uid in stacks), None)
         self.trouble = ""
@@ -106,6 +108,21 @@ class FakeLayers:
         self.classes: Sequence[LabelClass] = ()
         self.overlay: tuple[Any, OverlayPicture] | None = None
         self.overlays_drawn = 0
+
+    def ensure_objects(self, uid: str) -> bool:
+        if uid in self.object_stacks:
+            return False
+        self.object_stacks[uid] = np.zeros(self.stacks[uid].shape[:3], np.int32)
+        return True
+
+    def objects(self, key: Any) -> np.ndarray | None:
+        return self.object_stacks[key[0]][key[1]].copy() if key[0] in self.object_stacks else None
+
+    def show_objects(self, key: Any, ids: np.ndarray) -> None:
+        self.object_stacks[key[0]][key[1]] = ids
+
+    def hide_objects(self) -> None:
+        self.objects_are_hidden = True
 
     def show_overlay(self, key: Any, picture: OverlayPicture) -> None:
         self.overlay = (key, picture)

@@ -199,10 +199,11 @@ def _recipe(told: dict[str, Any]) -> Recipe:
     for name, kind in (("axes", str), ("inputs", str), ("objects", bool), ("min_area", int), ("seed", int)):
         if not isinstance(told[name], kind):
             raise ValueError(f"{name} is {told[name]!r}")
+    method, backbone, device = _texts(told["segmenter"][name] for name in ("method", "backbone", "device"))
     return Recipe(
         images=_texts(told["images"]),
         shots=tuple(_shot(each) for each in told["shots"]),
-        segmenter=SegmenterSettings(*_texts(told["segmenter"][name] for name in ("method", "backbone", "device"))),
+        segmenter=SegmenterSettings(method, backbone, device),
         classes=tuple(LabelClass(int(c["id"]), *_texts([c["name"], c["colour"]])) for c in told["classes"]),
         formats=_texts(told["formats"]),
         min_area=told["min_area"],

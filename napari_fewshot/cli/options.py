@@ -194,7 +194,10 @@ def loader(cache: "CacheSettings") -> "Callable[[SegmenterSettings], FewShotSegm
         from napari_fewshot.models.cache import FeatureCache
 
         kept = FeatureCache.from_settings(cache)
-        return load_segmenter(settings.method, backbone=settings.backbone, device=settings.device, cache=kept)
+        return load_segmenter(
+            settings.method, backbone=settings.backbone, device=settings.device, cache=kept,
+            instances=settings.instances,
+        )  # fmt: skip
 
     return load
 

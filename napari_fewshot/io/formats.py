@@ -64,6 +64,16 @@ class LabelFormat:
         """Whether a file's name ends as this format's do."""
         return str(path).lower().rstrip("/").endswith(tuple(suffix for suffix in self.suffixes if suffix))
 
+    def beside(self, path: Path, what: str) -> Path:
+        """Return the path of something else about the same image.
+
+        >>> label_format("nifti").beside(Path("a.nii.gz"), "objects").name
+        'a_objects.nii.gz'
+        """
+        ends = [suffix for suffix in self.suffixes if suffix and path.name.lower().endswith(suffix)]
+        cut = len(path.name) - len(ends[0]) if ends else len(path.name)
+        return path.with_name(f"{path.name[:cut]}_{what}{path.name[cut:]}")
+
     def named(self, path: Path) -> Path:
         """Return the path, with the suffix where it is missing."""
         return path if not self.suffix or self.fits(path) else path.with_name(path.name + self.suffix)

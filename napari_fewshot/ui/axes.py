@@ -114,9 +114,9 @@ class Layout:
         """
         return self.channel_axis is not None and self.channel_axis != 0
 
-    def empty_labels(self) -> npt.NDArray[np.uint8]:
+    def empty_labels(self, dtype: npt.DTypeLike = np.uint8) -> npt.NDArray[Any]:
         """Make room for labels; all channels share the same pixels (a stride of zero bytes)."""
-        base = np.zeros((*self.stack_shape, *self.size), np.uint8)
+        base = np.zeros((*self.stack_shape, *self.size), dtype)
         if not self.keeps_channel_axis:
             return base
         axis = self.channel_axis

@@ -23,6 +23,7 @@ from napari_fewshot.ui.forecast import Forecast
 from napari_fewshot.ui.keymap import with_key
 from napari_fewshot.ui.layer_sync import LayerSync
 from napari_fewshot.ui.model_choice import ModelChoice
+from napari_fewshot.ui.objects import Objects
 from napari_fewshot.ui.palette import Palette
 from napari_fewshot.ui.ports import Layers, Runner, View
 from napari_fewshot.ui.proposing import Proposing
@@ -120,7 +121,8 @@ class Controller:
         self._view, self._layers, self._models, self._clock = view, layers, models, clock
         self._drawn_at = 0.0
         self.reporter = Reporter(view, session, layers)
-        self.sync = LayerSync(session, layers)
+        self.objects = Objects(session, layers)
+        self.sync = LayerSync(session, layers, self.objects)
         self.review = Review(session, layers.images, layers.name, looker)
         self.doubt = Doubt(session, layers)
         self.palette = Palette(session, layers, self.sync)
@@ -129,7 +131,9 @@ class Controller:
             session, layers, self.sync, runner, forecast, upkeep, self.prospects, self.review, self.doubt,
             self.reporter, clock,
         )  # fmt: skip
-        self.teaching = Teaching(session, layers, self.sync, self.palette, self.proposing, self.reporter)
+        self.teaching = Teaching(
+            session, layers, self.sync, self.palette, self.proposing, self.reporter, self.objects
+        )  # fmt: skip
         self.deciding = Deciding(
             session, layers, self.sync, self.palette, self.teaching, self.proposing, self.review
         )  # fmt: skip
@@ -211,6 +215,16 @@ class Controller:
         self.session.use(settings)
         self.prospects.forget()
         self.proposing.prepare()
+
+    @_reported
+    def separate_objects(self, separate: bool) -> None:
+        """Say whether objects that touch are told apart; open proposals are made anew."""
+        if separate == self.session.settings.instances:
+            return
+        self.sync.take_all_corrections()
+        self.session.use(replace(self.session.settings, instances=separate))
+        self.prospects.forget()
+        self.proposing.refresh(self.sync.shown_or_none())
 
     def _use_model(self, backbone: str) -> None:
         self.use_settings(replace(self.session.settings, backbone=backbone))
@@ -473,8 +487,10 @@ class Controller:
     def refresh(self) -> None:
         """Draw everything as it is now."""
         self._drawn_at = self._clock()
-        class_id = self.palette.class_id
-        self.doubt.draw(self.sync.shown_or_none(), class_id, self.palette.name(class_id))
+        class_id, key = self.palette.class_id, self.sync.shown_or_none()
+        self.objects.new_class = class_id or self.objects.new_class
+        self.objects.follow(key)
+        self.doubt.draw(key, class_id, self.palette.name(class_id))
         self._view.show_state(self._builder.build())
 
     def _on_news(self, important: bool) -> None:

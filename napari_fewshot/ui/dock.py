@@ -174,6 +174,7 @@ class FewShotDock(QWidget):
         panel.accept_score_chosen.connect(controller.set_accept_score)
         panel.refresh_chosen.connect(controller.set_refresh_after_decision)
         panel.segmenter_chosen.connect(controller.use_settings)
+        panel.objects_chosen.connect(controller.separate_objects)
         panel.model_wanted.connect(controller.want_model)
         panel.model_named.connect(controller.name_model)
         panel.propagation_chosen.connect(controller.use_propagation)

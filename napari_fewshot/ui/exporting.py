@@ -1,5 +1,6 @@
 """Label layers into files, off the GUI thread. Knows neither Qt nor napari."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -7,10 +8,12 @@ from psygnal import Signal
 
 from napari_fewshot.errors import ExportError
 from napari_fewshot.frames import FrameKey
+from napari_fewshot.io.formats import label_format
 from napari_fewshot.io.label_stack import LabelStack, PlaneNote
 from napari_fewshot.io.names import default_names
 from napari_fewshot.io.units import axes_letters
 from napari_fewshot.session import FrameState, Session
+from napari_fewshot.session_state import followed
 from napari_fewshot.support import BACKGROUND
 from napari_fewshot.ui.jobs import Failed, Finished, Stage, Written, export_job
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, Layers, Runner, View
@@ -65,6 +68,14 @@ class Exporting:
         if request is None or not request.files:
             return
         stacks = [(path, self._stack(uid, request.with_proposals)) for uid, path in request.files]
+        if self._session.settings.instances:
+            stacks += [
+                (
+                    label_format(request.format).beside(path, "objects"),
+                    self._objects(uid, stack, request.with_proposals),
+                )
+                for (uid, path), (_, stack) in zip(request.files, stacks, strict=True)
+            ]
         self.stage = "Writing files ..."
         folder = request.files[0][1].parent
         recipe = partial(write_recipe_of, self._session.snapshot(), folder, request.format)
@@ -98,6 +109,17 @@ class Exporting:
             stack.source,
             notes,
         )
+
+    def _objects(self, uid: str, labels: LabelStack, with_proposals: bool) -> LabelStack:
+        """The objects of an image, which follow what was painted since they were told apart."""
+        ids = np.zeros(labels.shape, np.int32)
+        for key in self._session.frames:
+            if uid_of(key) == uid:
+                known = self._session.objects(key, with_proposals=with_proposals)
+                found = followed(known, np.asarray(labels.labels[_position(key)]), self._session.support)
+                if found is not None:
+                    ids[_position(key)] = found
+        return replace(labels, labels=ids, classes=None)
 
     def _receive(self, item: object) -> None:
         match item:

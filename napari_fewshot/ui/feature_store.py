@@ -56,8 +56,9 @@ class FeatureStore:
     def load(self, settings: SegmenterSettings) -> FewShotSegmenter:
         """Load a segmenter that keeps its features here; see `load_segmenter`."""
         return load_segmenter(
-            settings.method, backbone=settings.backbone, device=settings.device, cache=self._open_cache()
-        )
+            settings.method, backbone=settings.backbone, device=settings.device, cache=self._open_cache(),
+            instances=settings.instances,
+        )  # fmt: skip
 
     def needs_download(self, settings: SegmenterSettings) -> bool:
         """Whether loading this segmenter would download weights."""

@@ -46,6 +46,9 @@ class _Linked:
     labels: Any = None
     proposals: Any = None
     boxes: Any = None
+    objects: Any = None
+    separates: bool = False
+    """Whether objects are told apart, so that their layer is seen."""
     written: dict[tuple[int, ...], npt.NDArray[Any]] = field(default_factory=dict)
     """(H, W) by position: what an acceptance wrote, 0 elsewhere."""
     revision: int = 0
@@ -178,6 +181,8 @@ class LayerLink:
         if linked.proposals is not None:
             self._remove_layer(linked.proposals)
             linked.proposals = None
+        if linked.objects is not None and not linked.layout.fits(linked.objects.data):
+            linked.objects = None
 
     def set_depth_axis(self, uid: str, axis: int | None) -> None:
         """Say which axis of an image is its depth; the others that one moves along are time, and what else there is."""
@@ -405,6 +410,46 @@ class LayerLink:
                 with suppress(MaskError, IndexError):  # of an image that changed its shape nothing is left
                     self._put(linked, linked.proposals, position, 0)
 
+    # ------------------------------------------------------------------ objects
+    def ensure_objects(self, uid: str) -> bool:
+        """Make the layer of the objects of an image where there is none; one of that name that fits is used."""
+        linked = self._linked[uid]
+        is_new = linked.objects is None or not linked.layout.fits(linked.objects.data)
+        if not is_new:
+            if not linked.separates:
+                linked.objects.visible = bool(linked.image.visible)
+        else:
+            name = f"{linked.image.name} objects"
+            there = next((x for x in self._viewer.layers if isinstance(x, Labels) and x.name == name), None)
+            if there is not None and linked.layout.fits(there.data) and isinstance(there.data, np.ndarray):
+                linked.objects = there
+                there.metadata[_ROLE] = "objects"
+                self._watch_painting(there)
+            else:
+                linked.objects = self._add_labels(linked, "objects", opacity=0.6)
+        linked.separates = True
+        return is_new
+
+    def objects(self, key: FrameKey) -> npt.NDArray[Any] | None:
+        """A copy of the objects at a frame (H, W), as a person may have changed them; None where there is no layer."""
+        linked, position = self._find(key)
+        if linked is None or linked.objects is None or not linked.layout.fits(linked.objects.data):
+            return None
+        return _slice_of(linked, linked.objects, position)
+
+    def show_objects(self, key: FrameKey, ids: npt.NDArray[Any]) -> None:
+        """Put objects on their layer, which must be there."""
+        linked, position = self._find(key)
+        if linked is not None and linked.objects is not None:
+            self._put(linked, linked.objects, position, ids)
+
+    def hide_objects(self) -> None:
+        """Let the layers of objects be seen no more; what is on them stays."""
+        for linked in self._linked.values():
+            linked.separates = False
+            if linked.objects is not None:
+                linked.objects.visible = False
+
     # ------------------------------------------------------------------ what lies over a slice
     def show_overlay(self, key: FrameKey, picture: OverlayPicture) -> None:
         """Lay a picture over a frame, on a layer of its own, instead of the one before."""
@@ -513,6 +558,8 @@ class LayerLink:
             if linked.proposals is not None and not linked.layout.fits(linked.proposals.data):
                 self._remove_layer(linked.proposals)
                 linked.proposals = None
+            if linked.objects is not None and not linked.layout.fits(linked.objects.data):
+                linked.objects = None
         self._on_layers()
 
     def _on_layers(self, event: Any = None) -> None:
@@ -568,6 +615,8 @@ class LayerLink:
                 linked.proposals = None
             if linked.boxes is not None and linked.boxes.unique_id not in present:
                 linked.boxes = None
+            if linked.objects is not None and linked.objects.unique_id not in present:
+                linked.objects = None
         if self._overlay is not None and self._overlay.layer.unique_id not in present:
             self._overlay = None
         taken = {linked.labels.unique_id for linked in self._linked.values() if linked.labels is not None}
@@ -656,7 +705,7 @@ class LayerLink:
         if active is not None:
             selected = active.unique_id
             for linked in chosen:
-                layers = (linked.image, linked.labels, linked.proposals, linked.boxes)
+                layers = (linked.image, linked.labels, linked.proposals, linked.boxes, linked.objects)
                 if any(layer is not None and layer.unique_id == selected for layer in layers):
                     self._current = linked.uid
                     return linked
@@ -701,13 +750,14 @@ class LayerLink:
     def _add_labels(self, linked: _Linked, role: str, *, opacity: float) -> Any:
         layout = linked.layout
         layer = Labels(
-            layout.empty_labels(),
+            layout.empty_labels(np.int32 if role == "objects" else np.uint8),
             name=f"{linked.image.name} {role}",
             opacity=opacity,
             metadata={_ROLE: role},
             **geometry_like(linked.image, drop_axis=None if layout.keeps_channel_axis else linked.channel_axis),
         )
-        self._colour(layer)
+        if role != "objects":  # of which each has a colour of its own, as napari gives it
+            self._colour(layer)
         self._insert(self._place_for(linked, role), layer)
         with self._quietly():
             layer.visible = bool(linked.image.visible)
@@ -723,8 +773,9 @@ class LayerLink:
                 self._viewer.layers.selection.active = _unwrapped(active)
 
     def _place_for(self, linked: _Linked, role: str) -> int:
-        """Above the image; what a person painted lies above what was proposed."""
-        below = linked.proposals if role == "labels" and linked.proposals is not None else linked.image
+        """Above the image; what a person painted lies above what was proposed, and objects above both."""
+        above = {"labels": (linked.proposals,), "objects": (linked.labels, linked.proposals)}.get(role, ())
+        below = next((layer for layer in above if layer is not None), linked.image)
         ids = [layer.unique_id for layer in self._viewer.layers]
         return ids.index(below.unique_id) + 1
 
@@ -884,6 +935,8 @@ def _set_visible(linked: _Linked, visible: bool) -> None:
     for layer in (linked.image, linked.labels, linked.proposals):
         if layer is not None:
             layer.visible = visible
+    if linked.objects is not None:
+        linked.objects.visible = visible and linked.separates
 
 
 def _split(key: FrameKey) -> tuple[str, tuple[int, ...]]:

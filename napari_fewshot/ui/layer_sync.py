@@ -14,6 +14,7 @@ from napari_fewshot.session import FrameState, Session
 from napari_fewshot.support import BACKGROUND, UNLABELLED
 from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.keymap import with_key
+from napari_fewshot.ui.objects import Objects
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, Layers
 from napari_fewshot.ui.review import uid_of
 
@@ -33,12 +34,14 @@ class LayerSync:
         What was taught, proposed and decided.
     layers
         The viewer's layers.
+    objects
+        Knows what was mended on the layer of objects.
     """
 
-    def __init__(self, session: Session, layers: Layers) -> None:
+    def __init__(self, session: Session, layers: Layers, objects: Objects) -> None:
         self.last_shown: FrameKey | None = None
         """The frame that was on screen when somebody looked last."""
-        self._session, self._layers = session, layers
+        self._session, self._layers, self._objects = session, layers, objects
 
     # ------------------------------------------------------------------ the slice on screen
     def shown(self) -> FrameKey:
@@ -94,7 +97,13 @@ class LayerSync:
         waiting = self._session.proposal(key)
         shown = None if waiting is None else self._layers.proposed(key)
         if waiting is not None and shown is not None and shown.shape == waiting.labels.shape:
-            self._session.correct(key, np.where(shown >= PAINTED_BACKGROUND, BACKGROUND, shown))
+            labels = np.where(shown >= PAINTED_BACKGROUND, BACKGROUND, shown)
+            mended = self._objects.mended(key, labels)
+            if mended is None:
+                self._session.correct(key, labels)
+            else:
+                self._session.correct(key, mended[0], instances=mended[1])
+                self._show_proposal(key)
 
     def take_all_corrections(self) -> None:
         """Tell the session what a person changed on any proposal."""
@@ -133,6 +142,14 @@ class LayerSync:
                 f"classes go from 1 to {LARGEST_ID}: relabel them"
             )
         return painted
+
+    def take_objects(self, key: FrameKey) -> None:
+        """Paint what was numbered on the layer of objects, and erase what was deleted there."""
+        self.take_corrections(key)
+        painted = self.painted(key)
+        together = self._objects.paint(key, painted, PAINTED_BACKGROUND)
+        if together is not painted:
+            self._layers.restore_painted(key, together.astype(np.int32))
 
     def read_frame(self, key: FrameKey) -> Frame:
         """Return the frame in a form that outlives its layer.

@@ -94,6 +94,8 @@ class FewShotPanel(QWidget):
     accept_score_chosen = Signal(float)
     refresh_chosen = Signal(bool)
     segmenter_chosen = Signal(object)
+    objects_chosen = Signal(bool)
+    """Whether objects that touch are to be told apart."""
     model_wanted = Signal(bool)
     """Whether the backbone is to be a model of timm, by name."""
     model_named = Signal(str)
@@ -127,7 +129,7 @@ class FewShotPanel(QWidget):
         self.classes = ClassTable(background_colour)
         self.review = ReviewPanel()
         self.axes, self.volumes = AxisChoices(), VolumeBox()
-        self.segmenter = SettingsForm(SegmenterSettings(), options)
+        self.segmenter = SettingsForm(SegmenterSettings(), options, leave_out={"instances"})
         self.model = ModelBox()
         self._names_model = False
         self.quality = QualityPanel(self.buttons[Action.CHECK], self.buttons[Action.ASIDE])
@@ -268,6 +270,7 @@ class FewShotPanel(QWidget):
         self.axes.show_images(state.images)
         letters = {letter for image in state.images if image.chosen for letter in image.stack_axes}
         self.volumes.show_volumes(state.volume, sorted(letters, reverse=True))
+        self.objects.setChecked(state.objects)
         self.classes.show_classes(state.classes, state.brush)
         self.contains.show_classes(state.classes, state.contained)
         show_text(self.tag_note, state.tag_note)
@@ -356,6 +359,11 @@ class FewShotPanel(QWidget):
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self.progress_text = wrapping_label()
+        self.objects = QCheckBox("Separate touching objects")
+        self.objects.setToolTip(
+            "Number every object, on a layer of its own where each has its colour. Number those of your examples there "
+            "as well, with the brush; what you do not number is one object where it is connected."
+        )
         how_far = row(self.progress_text, self.buttons[Action.CANCEL], stretch=(1, 0))
         self.estimate, self.warning = wrapping_label(), wrapping_label()
         self.estimate.setToolTip(
@@ -368,6 +376,7 @@ class FewShotPanel(QWidget):
         return section(
             "Propose",
             self.volumes,
+            self.objects,
             self.buttons[Action.PROPOSE],
             self.estimate,
             self.warning,
@@ -437,6 +446,7 @@ class FewShotPanel(QWidget):
         self.images.image_chosen.connect(self.image_chosen)
         self.axes.channel_axis_chosen.connect(self.channel_axis_chosen)
         self.axes.depth_axis_chosen.connect(self.depth_axis_chosen)
+        self.objects.clicked.connect(self.objects_chosen)
         self.volumes.chosen.connect(lambda volume: self.propagation_chosen.emit({"volume": volume}))
         self.review.row_clicked.connect(self.row_clicked)
         self.review.rows_selected.connect(self.rows_selected)
@@ -474,7 +484,7 @@ class FewShotPanel(QWidget):
             self._names_model = names_model
             self.model.setVisible(names_model)
             self.model_wanted.emit(names_model)
-        settings = self.segmenter.read()
+        settings = replace(self.segmenter.read(), instances=self.objects.isChecked())
         if names_model:  # the one in use stays until there is a model of the name that is typed
             settings = replace(settings, backbone=self._shown.backbone if self._shown else "auto")
         self.segmenter_chosen.emit(settings)

@@ -192,6 +192,22 @@ class Layers(Protocol):
         """Take proposals off their layer."""
         ...
 
+    def ensure_objects(self, uid: str) -> bool:
+        """Make the layer of the objects of an image, and let it be seen. Returns whether it is new."""
+        ...
+
+    def objects(self, key: FrameKey) -> npt.NDArray[np.integer[Any]] | None:
+        """A copy of the layer of objects at a frame (H, W), as a person may have changed it; None without a layer."""
+        ...
+
+    def show_objects(self, key: FrameKey, ids: npt.NDArray[Any]) -> None:
+        """Put objects on their layer, which must be there."""
+        ...
+
+    def hide_objects(self) -> None:
+        """Let the layers of objects be seen no more; what is on them stays."""
+        ...
+
     def show_overlay(self, key: FrameKey, picture: OverlayPicture) -> None:
         """Lay a picture over a frame, on a layer of its own, instead of the one before."""
         ...

@@ -246,5 +246,7 @@ class DockState:
     """The backbone in use."""
     volume: VolumeSettings = field(default_factory=VolumeSettings)
     """What proposals take from the slices around them."""
+    objects: bool = False
+    """Whether objects that touch are told apart."""
     model: ModelState = field(default_factory=ModelState)
     """What is known of a model of timm that was named."""

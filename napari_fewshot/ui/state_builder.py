@@ -80,6 +80,7 @@ class StateBuilder:
             not_preparing=prospect.not_preparing,
             backbone=self._session.settings.backbone,
             volume=self._session.propagation.volume,
+            objects=self._session.settings.instances,
             model=self._models.state,
         )
 

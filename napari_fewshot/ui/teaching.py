@@ -15,6 +15,7 @@ from napari_fewshot.support import BACKGROUND, UNLABELLED, Shot, Tag
 from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.keymap import with_key
 from napari_fewshot.ui.layer_sync import LabelMap, LayerSync
+from napari_fewshot.ui.objects import Objects
 from napari_fewshot.ui.palette import Palette
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, Layers
 from napari_fewshot.ui.proposing import Proposing
@@ -40,6 +41,8 @@ class Teaching:
         Makes open proposals anew.
     reporter
         Told what a person should know.
+    objects
+        Knows what was numbered.
     """
 
     def __init__(
@@ -50,10 +53,11 @@ class Teaching:
         palette: Palette,
         proposing: Proposing,
         reporter: Reporter,
+        objects: Objects,
     ) -> None:
         self.unpainted: Unpainted = "automatic"
         self._session, self._layers, self._sync = session, layers, sync
-        self._palette, self._proposing, self._reporter = palette, proposing, reporter
+        self._palette, self._proposing, self._reporter, self._objects = palette, proposing, reporter, objects
 
     def teach(self) -> None:
         """Learn from what is painted, or in boxes, on the slice on screen.
@@ -65,6 +69,7 @@ class Teaching:
         """
         key = self._sync.shown()
         self._sync.ensure_labels(uid_of(key))
+        self._sync.take_objects(key)
         painted = self._sync.painted(key)
         boxes = self.boxes(key)
         if boxes:
@@ -110,7 +115,8 @@ class Teaching:
 
     def _teach(self, key: FrameKey, labels: LabelMap, guessed: npt.NDArray[np.bool_] | None = None) -> None:
         self._sync.take_corrections(key)
-        shot = Shot(self._sync.read_frame(key), labels, guessed)  # type: ignore[arg-type] # numbers of any kind
+        ids = self._objects.of(key, labels)
+        shot = Shot(self._sync.read_frame(key), labels, guessed, ids)  # type: ignore[arg-type] # numbers of any kind
         self._session.teach(shot)
         self._sync.show_proposals([key])  # what is open there still has what was painted over it
         self._palette.follow()
