@@ -72,6 +72,19 @@ def test_the_pairwise_loss_is_that_of_a_loop() -> None:
     assert pair_loss(squared_distances(x), IDS).item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_with_a_floor_the_far_ends_of_a_large_object_cost_no_more_than_that() -> None:
+    x, weights, expected = vectors(), pair_weights(IDS), 0.0
+    for p in range(len(x)):
+        for q in range(len(x)):
+            s = 2 / (1 + math.exp(max(float((x[p] - x[q]).square().sum()), 0.0)))
+            expected -= float(weights[p, q]) * (math.log(0.9 * s + 0.1) if IDS[p] == IDS[q] else math.log(1 - s))
+    assert pair_loss(squared_distances(x), IDS, 0.1).item() == pytest.approx(expected, rel=1e-6)
+    large = torch.tensor([[0.0], [1000.0]], dtype=torch.float64, requires_grad=True)
+    loss = pair_loss(squared_distances(large), torch.tensor([1, 1]), 0.1)
+    loss.backward()
+    assert loss.item() == pytest.approx(-math.log(0.1) / 2) and large.grad is not None and not large.grad.any()
+
+
 def test_the_loss_is_nothing_for_objects_on_spots_far_apart_and_finite_for_two_on_one_spot() -> None:
     spots = 20.0 * IDS[:, None].double()
     assert pair_loss(squared_distances(spots), IDS).item() == pytest.approx(0, abs=1e-9)

@@ -5,6 +5,7 @@ same are the same, wherever these are: coordinates are added to the embedding, i
 nothing depends on where in an image, or how large, something is.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -24,6 +25,7 @@ Embeds = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 _NEAREST = 1e-4  # squared: two objects on one spot would have an infinite loss
 _GOOD = 0.5  # IoU of a mask that counts as its object
+_FLOOR = 0.02  # see `pair_loss`
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def pair_weights(ids: Tensor) -> Tensor:
     return torch.stack([side / side.sum() for side in sides]).mean(0)
 
 
-def pair_loss(squared: Tensor, ids: Tensor) -> Tensor:
+def pair_loss(squared: Tensor, ids: Tensor, floor: float = 0.0) -> Tensor:
     """Logistic loss of pairs: those of one object shall be similar, those of two shall not.
 
     With s = 2 / (1 + exp(x)), log s = log 2 - softplus(x) and 1 - s = tanh(x / 2).
@@ -166,12 +168,17 @@ def pair_loss(squared: Tensor, ids: Tensor) -> Tensor:
         (N, N) squared distances x.
     ids
         (N,) the object of each pixel.
+    floor
+        In [0, 1): pairs of one object lose -log((1 - floor) s + floor). 0 is the publication's loss, which grows with x
+        without end, so that the far ends of one object that is larger than the others count for more than all of these.
     """
     if not len(ids):
         return squared.sum()
     same = ids[:, None] == ids
     x = squared.clamp_min(_NEAREST)
-    together = F.softplus(squared) - torch.log(squared.new_tensor(2.0))
+    together = F.softplus(squared) - math.log(2.0)
+    if floor:
+        together = -torch.logaddexp(math.log(1 - floor) - together, together.new_tensor(math.log(floor)))
     apart = -torch.log(torch.tanh(x / 2))
     return (pair_weights(ids) * torch.where(same, together, apart)).sum()
 
@@ -220,4 +227,4 @@ def embedding_losses(
     wanted[own] = good_masks(squared.detach(), pixels.ids[own], pixels.shares[own]).to(logits.dtype)
     sides = [F.binary_cross_entropy_with_logits(logits[s], wanted[s]) for s in (own, ~own) if bool(s.any())]
     seeds = torch.stack(sides).mean() if sides else logits.sum()
-    return {"pairs": pair_loss(squared, pixels.ids[own]), "seeds": weight * seeds}
+    return {"pairs": pair_loss(squared, pixels.ids[own], _FLOOR), "seeds": weight * seeds}
