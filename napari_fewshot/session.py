@@ -37,13 +37,16 @@ from napari_fewshot.session_state import (
     Effort,
     SessionState,
     aligned,
+    changed_objects,
     cleaned,
     differs,
     fits,
     followed,
     kept_objects,
+    mended,
     merged_proposals,
     numbered_shots,
+    renumbered,
     taught,
     unpainted,
     with_names,
@@ -53,7 +56,7 @@ from napari_fewshot.session_state import FrameState as FrameState
 from napari_fewshot.session_state import OpenProposal as OpenProposal
 from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet, Tag
 from napari_fewshot.volumes.concept import Surroundings
-from napari_fewshot.volumes.series import is_wanted
+from napari_fewshot.volumes.series import is_wanted, series_along
 
 _UNDO_DEPTH = 100
 
@@ -129,6 +132,7 @@ class Session:
         self._undo: list[SessionState] = []
         self._redo: list[SessionState] = []
         self._generation = 0
+        self._free_numbers: dict[str, int] = {}  # of images whose slices are linked: a number that no object has
         self._places: dict[str, ImagePlace] = {}
         self._missing: dict[str, KnownImage] = {}
         self._weights: tuple[SegmenterSettings, Mapping[str, str]] = (self.settings, {})
@@ -560,10 +564,13 @@ class Session:
         else:
             corrections = None  # of an image that was replaced by one of another size
         uncleaned = None if proposal.uncleaned is None else proposal.uncleaned.astype(np.uint8)
-        ids = kept_objects(proposal.instances, earlier, shot, corrections)
+        free = self._free_numbers.get(image_name(key), 0)
+        ids = kept_objects(proposal.instances, earlier, shot, corrections, free)
         kept = OpenProposal(
-            labels, proposal.score, run.generation, corrections, proposal.note, uncleaned, run.settings.steps, ids
-        )
+            labels, proposal.score, run.generation, corrections, proposal.note, uncleaned, run.settings.steps, ids,
+            () if earlier is None else earlier.edits,
+        )  # fmt: skip
+        self._note_numbers(key, ids)
         if proposal.instances is not None:
             kept = aligned(kept, self.support)
         self._state = replace(
@@ -623,8 +630,8 @@ class Session:
             return
         labels = self._checked(key, labels, instances).labels
         if instances is not None:
-            mended = _mended(instances, ids)
-            human, ids = mended if human is None else mended | human, instances.astype(np.int32)
+            touched = changed_objects(instances, ids)
+            human, ids = touched if human is None else touched | human, instances.astype(np.int32)
         changed = labels != waiting.labels if human is None else (labels != waiting.labels) | human
         before = waiting.corrections
         corrections = np.full(labels.shape, UNLABELLED, np.uint8) if before is None else before.copy()
@@ -634,6 +641,97 @@ class Session:
         kept = aligned(kept, self.support)
         self._state = replace(self._state, proposals={**self._state.proposals, key: kept})
         self.frame_changed.emit(key)
+
+    def mend(self, key: FrameKey, instances: npt.NDArray[np.integer[Any]]) -> bool:
+        """Take in the objects of an open proposal as somebody edited them, in one step of undo.
+
+        Labels follow: what is no object any more is background, an object that was made of several classes is of that
+        which most of it has. All pixels of objects that changed are human from now on, as with `correct`.
+
+        Parameters
+        ----------
+        key
+            A frame with an open proposal.
+        instances
+            (H, W) its objects, 0 for none; see `napari_fewshot.instances.editing.ObjectEditor`.
+
+        Returns
+        -------
+        bool
+            Whether anything is other than it was.
+
+        Raises
+        ------
+        SupportError
+            If the frame has no open proposal.
+        MaskError
+            If the objects do not fit the frame.
+        """
+        waiting = self._waiting(key)
+        if instances.shape != waiting.labels.shape:
+            raise MaskError(f"objects are {instances.shape} but '{frame_name(key)}' is {waiting.labels.shape}")
+        after = mended(waiting, instances.astype(np.int32), self.support)
+        if after is None:
+            return False
+        self._remember()
+        self._state = replace(self._state, proposals={**self._state.proposals, key: after})
+        self._note_numbers(key, after.instances)
+        self.frame_changed.emit(key)
+        return True
+
+    def free_number(self, key: FrameKey) -> int:
+        """Return a number that no object on any frame of the same image has, nor has a larger one."""
+        name = image_name(key)
+        found = (self.objects(k, with_proposals=True) for k in self._frames if image_name(k) == name)
+        most = max((int(ids.max(initial=0)) for ids in found if ids is not None), default=0)
+        return max(most + 1, self._free_numbers.get(name, 0))
+
+    def link_objects(self, name: str, along: str, *, reach: float = 0.0) -> list[FrameKey]:
+        """Give the same object one number on all slices, or times, of an image, in one step of undo.
+
+        Objects that are proposed for later get numbers that no other slice has, unless they are one that was there.
+
+        Parameters
+        ----------
+        name
+            Of the image.
+        along
+            Letter of the axis: Z for depth, T for time.
+        reach
+            See `napari_fewshot.instances.linking.matched`.
+
+        Returns
+        -------
+        list of FrameKey
+            Frames on which objects have other numbers now.
+        """
+        from napari_fewshot.instances.linking import linked  # slow to import
+
+        frames = [frame for key, frame in self._frames.items() if image_name(key) == name]
+        news, free = {}, 1
+        for series in series_along(frames, along).values():
+            there = {series.frames[place].key: ids for place in sorted(series.frames)
+                     if (ids := self.objects(series.frames[place].key, with_proposals=True)) is not None}  # fmt: skip
+            if len({ids.shape for ids in there.values()}) > 1:
+                continue
+            for (key, before), ids in zip(there.items(), linked(there.values(), reach=reach, free=free), strict=True):
+                free = max(free, int(ids.max(initial=0)) + 1)
+                if not np.array_equal(ids, before):
+                    news[key] = ids
+        self._free_numbers[name] = free
+        if news:
+            self._remember()
+            state = renumbered(self._state, news)
+            self._decide(**{each.name: getattr(state, each.name) for each in fields(state)})
+            for key in news:
+                self.frame_changed.emit(key)
+        return list(news)
+
+    def _note_numbers(self, key: FrameKey, ids: Instances | None) -> None:
+        """Where slices are linked, remember which numbers were given."""
+        name = image_name(key)
+        if ids is not None and name in self._free_numbers:
+            self._free_numbers[name] = max(self._free_numbers[name], int(ids.max(initial=0)) + 1)
 
     def clean_up(
         self,
@@ -770,8 +868,8 @@ class Session:
     def undo(self) -> list[FrameKey]:
         """Take back the last decision, and return the frames that changed by it.
 
-        That is a teach, tag, untag, forget, set aside, take back, clean up, accept, accept many, reject, or a class
-        that was left out.
+        That is a teach, tag, untag, forget, set aside, take back, clean up, an edit of objects, objects that were
+        linked, accept, accept many, reject, or a class that was left out.
         """
         return self._step(self._undo, self._redo)
 
@@ -1017,12 +1115,6 @@ def open_session(
     session = Session(segmenter, settings=contents.settings, propagation=contents.propagation, load=load)
     session.restore(contents, kept)
     return session
-
-
-def _mended(ids: npt.NDArray[np.integer[Any]], before: Instances | None) -> npt.NDArray[np.bool_]:
-    """(H, W) True on all pixels of objects that somebody changed, and where one was taken away."""
-    changed = ids != (0 if before is None else before)
-    return np.asarray(changed | np.isin(ids, np.setdiff1d(ids[changed], [0])), bool)
 
 
 def _load_segmenter(settings: SegmenterSettings) -> FewShotSegmenter:

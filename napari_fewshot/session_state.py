@@ -12,6 +12,7 @@ from napari_fewshot import provenance
 from napari_fewshot.frames import Frame, FrameKey, Instances, Labels
 from napari_fewshot.imaging.cleanup import CleanUp, above_thresholds
 from napari_fewshot.instances.fitting import follow, with_said
+from napari_fewshot.instances.mending import Edit, Mending, Renumbering, Said, relabelled
 from napari_fewshot.instances.objects import taught_objects
 from napari_fewshot.propagation import keep_human, tidied
 from napari_fewshot.provenance import Origin, OriginMap
@@ -74,6 +75,8 @@ class OpenProposal:
     instances
         (H, W) int32 which object a pixel belongs to, 0 for none; None where objects are not told apart. They agree with
         ``labels``: an object is of one class.
+    edits
+        What was done to the objects, in its order; each is a step of undo.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -84,6 +87,7 @@ class OpenProposal:
     uncleaned: npt.NDArray[np.uint8] | None = None
     steps: CleanUp = field(default_factory=CleanUp)
     instances: Instances | None = None
+    edits: tuple[Edit, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +208,11 @@ def aligned(waiting: OpenProposal, support: SupportSet) -> OpenProposal:
 
 
 def kept_objects(
-    found: Instances | None, earlier: OpenProposal | None, shot: Shot | None, corrections: npt.NDArray[Any] | None
+    found: Instances | None,
+    earlier: OpenProposal | None,
+    shot: Shot | None,
+    corrections: npt.NDArray[Any] | None,
+    free: int = 0,
 ) -> Instances | None:
     """Number the objects of a new proposal as they were numbered before, and as a person did.
 
@@ -218,6 +226,8 @@ def kept_objects(
         What was taught on it.
     corrections
         (H, W) see `OpenProposal`: objects of corrected pixels stay as they are.
+    free
+        The next number that no slice of the stack has, where they are linked, else 0.
 
     Returns
     -------
@@ -231,11 +241,69 @@ def kept_objects(
     mended = None if before is None or corrections is None else np.where(corrections != UNLABELLED, before, 0)
     if found is None:
         return mended if mended is not None and mended.any() else None
-    ids = found if before is None or before.shape != found.shape else matched(found, before)
+    if before is None or before.shape != found.shape:
+        ids = matched(found, np.zeros_like(found), free=free) if free else found
+    else:
+        edits = () if earlier is None else earlier.edits
+        ids = matched(found, before, free=max([free, *(edit.largest + 1 for edit in edits)]))
     for said in (None if shot is None else shot.instances, mended):
         if said is not None and said.shape == ids.shape:
             ids = with_said(ids, said)
     return ids
+
+
+def mended(waiting: OpenProposal, ids: Instances, support: SupportSet) -> OpenProposal | None:
+    """Put objects as a person edited them into an open proposal; None where nothing is other than it was.
+
+    All pixels of an object that changed are theirs from now on, and those of one that was taken away.
+    """
+    before = said_of(waiting)
+    human = changed_objects(ids, waiting.instances)
+    if not human.any():
+        return None
+    labels = relabelled(waiting.labels, before.ids, ids)
+    after = _with(waiting, Said(labels, ids.astype(np.int32), np.where(human, labels, before.corrections)))
+    after = aligned(after, support)
+    return replace(after, edits=(*waiting.edits, Mending.between(before, said_of(after))))
+
+
+def changed_objects(ids: npt.NDArray[np.integer[Any]], before: Instances | None) -> npt.NDArray[np.bool_]:
+    """(H, W) True on all pixels of objects that somebody changed, and where one was taken away."""
+    changed = ids != (0 if before is None else before)
+    return np.asarray(changed | np.isin(ids, np.setdiff1d(ids[changed], [0])), bool)
+
+
+def said_of(waiting: OpenProposal) -> Said:
+    """What an open proposal says of each pixel."""
+    shape, none = waiting.labels.shape, waiting.corrections
+    ids = np.zeros(shape, np.int32) if waiting.instances is None else waiting.instances
+    return Said(waiting.labels, ids, np.full(shape, UNLABELLED, np.uint8) if none is None else none)
+
+
+def _with(waiting: OpenProposal, said: Said) -> OpenProposal:
+    corrections = said.corrections if bool((said.corrections != UNLABELLED).any()) else None
+    ids = None if waiting.instances is None and not said.ids.any() else said.ids
+    return replace(waiting, labels=said.labels, instances=ids, corrections=corrections)
+
+
+def renumbered(state: SessionState, news: Mapping[FrameKey, Instances]) -> SessionState:
+    """Give the objects of frames other numbers, whether they are open, taught or decided."""
+    proposals, objects, shots = dict(state.proposals), dict(state.objects), []
+    for key, ids in news.items():
+        waiting = proposals.get(key)
+        if waiting is not None and waiting.instances is not None:
+            edit = Renumbering.between(waiting.instances, ids)
+            proposals[key] = replace(waiting, instances=ids, edits=(*waiting.edits, edit))
+        if key in objects:
+            objects[key] = Renumbering.between(objects[key], ids).of(objects[key])
+    for shot in state.support.shots:
+        ids = news.get(shot.key)
+        if ids is not None and shot.instances is not None:
+            numbers = Renumbering.between(np.where(shot.instances > 0, shot.instances, 0), ids)
+            shot = replace(shot, instances=numbers.of(shot.instances))
+        shots.append(shot)
+    support = SupportSet(shots, state.support.classes, state.support.tags)
+    return replace(state, proposals=proposals, objects=objects, support=support)
 
 
 def numbered_shots(support: SupportSet) -> SupportSet:
@@ -334,6 +402,8 @@ def _merged(
 ) -> OpenProposal | None:
     if now is None or now is then:
         return then
+    if then is not None:
+        now = _edited_as(then, now)
     if then is not None and then.generation == now.generation and then.steps != now.steps:
         now = _tidied_as(then, now)
     kept: OpenProposal | None = now
@@ -342,6 +412,19 @@ def _merged(
     if kept is None or shot_then is None or shot_then is shot_now or shot_then.labels.shape != kept.labels.shape:
         return kept
     return painted_over(kept, shot_then)
+
+
+def _edited_as(then: OpenProposal, now: OpenProposal) -> OpenProposal:
+    """The same proposal with the edits of its objects that there were then, and what was corrected since."""
+    if then.edits == now.edits or then.labels.shape != now.labels.shape:
+        return now
+    said, there = said_of(now), set(map(id, then.edits))
+    for edit in reversed(now.edits):
+        said = said if id(edit) in there else edit.taken_back(said)
+    there = set(map(id, now.edits))
+    for edit in then.edits:
+        said = said if id(edit) in there else edit.done_again(said)
+    return replace(_with(now, said), edits=then.edits)
 
 
 def _tidied_as(then: OpenProposal, now: OpenProposal) -> OpenProposal:

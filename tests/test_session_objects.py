@@ -181,3 +181,95 @@ def test_objects_of_nothing_are_refused(session: Session, tmp_path: Path, monkey
     session.save(tmp_path / "saved")
     with pytest.raises(ReadError, match="accepted_objects of"):
         open_session(tmp_path / "saved")
+
+
+# ---------------------------------------------------------------------------- edits, and objects that are linked
+MERGED = ids_of((2, 10, 1))
+
+
+def test_an_edit_is_human_from_now_on_and_comes_back_with_undo_and_redo(session: Session) -> None:
+    before = session.proposal(KEY)
+    assert session.mend(KEY, MERGED)
+    np.testing.assert_array_equal(objects(session), MERGED)
+    corrections = session.proposal(KEY).corrections
+    np.testing.assert_array_equal(corrections, np.where(MERGED > 0, 1, UNLABELLED))
+    assert session.undo() == [KEY]
+    now = session.proposal(KEY)
+    np.testing.assert_array_equal(objects(session), LEFT_AND_RIGHT)
+    np.testing.assert_array_equal(now.labels, before.labels)
+    assert now.corrections is None and not now.edits
+    session.redo()
+    np.testing.assert_array_equal(objects(session), MERGED)
+    np.testing.assert_array_equal(session.proposal(KEY).corrections, corrections)
+    assert not session.mend(KEY, MERGED)
+
+
+def test_deleted_objects_are_background_and_one_of_two_classes_gets_that_of_most_of_it(session: Session) -> None:
+    labels = np.where(LEFT_AND_RIGHT == 2, 3, LEFT_AND_RIGHT)
+    labels[:, 10:16] = 3
+    two = ids_of((2, 6, 1), (6, 16, 2))
+    shot = Shot(session.frame(("stack", 0)), np.where(two == 2, 3, two), instances=two)
+    session.teach(shot)
+    session.record(session.start_run(), replace(proposal(KEY, labels), instances=two))
+    assert session.mend(KEY, ids_of((2, 16, 2)))
+    assert (session.proposal(KEY).labels[:, 2:16] == 3).all()
+    assert session.mend(KEY, ids_of())
+    assert not session.proposal(KEY).labels.any()
+    assert (session.proposal(KEY).corrections[:, 2:16] == 0).all()
+    with pytest.raises(MaskError, match="objects are"):
+        session.mend(KEY, np.zeros((3, 3), np.int32))
+
+
+def test_an_edit_is_taken_back_after_the_frame_was_proposed_for_anew_and_later_strokes_stay(session: Session) -> None:
+    session.mend(KEY, MERGED)
+    session.record(session.start_run(), proposed(ids_of((2, 6, 1), (6, 10, 2), (14, 18, 3))))
+    np.testing.assert_array_equal(objects(session), ids_of((2, 10, 1), (14, 18, 4)))  # not 2, which undo brings back
+    labels = session.labels(KEY, with_proposals=True)
+    labels[:4] = 0
+    session.correct(KEY, labels)
+    session.undo()
+    ids = objects(session)
+    assert not ids[:4].any()
+    np.testing.assert_array_equal(ids[4:], ids_of((2, 6, 1), (6, 10, 2), (14, 18, 4))[4:])
+    assert (session.proposal(KEY).corrections[:4, 2:10] == 0).all()
+
+
+def test_two_edits_are_two_steps(session: Session) -> None:
+    session.mend(KEY, MERGED)
+    session.mend(KEY, ids_of((2, 6, 1)))
+    session.undo()
+    np.testing.assert_array_equal(objects(session), MERGED)
+    session.accept(KEY)
+    session.undo()
+    session.undo()
+    np.testing.assert_array_equal(objects(session), LEFT_AND_RIGHT)
+    session.redo()
+    np.testing.assert_array_equal(objects(session), MERGED)
+
+
+def test_linked_objects_have_one_number_on_all_slices_and_later_ones_get_a_new_one(session: Session) -> None:
+    last = ("stack", 2)
+    session.record(session.start_run(), proposed(ids_of((2, 6, 7), (6, 10, 5))))
+    session.record(session.start_run(), replace(proposed(ids_of((3, 7, 9), (16, 20, 4))), key=last))
+    session.accept_many([KEY])
+    assert session.link_objects("stack", "Z") == [last]
+    np.testing.assert_array_equal(session.objects(KEY), LEFT_AND_RIGHT)
+    np.testing.assert_array_equal(session.objects(last, with_proposals=True), ids_of((3, 7, 1), (16, 20, 3)))
+    assert session.free_number(KEY) == 4 and session.link_objects("stack", "Z") == []
+    session.record(session.start_run(), replace(proposed(ids_of((3, 7, 1), (21, 23, 2))), key=last))
+    np.testing.assert_array_equal(
+        session.objects(last, with_proposals=True), ids_of((3, 7, 1), (21, 23, 10))
+    )  # undo brings numbers up to 9 back
+
+
+def test_linking_is_a_step_of_undo(session: Session) -> None:
+    session.teach(Shot.of_objects(session.frame(("stack", 0)), ids_of((2, 6, 8), (6, 10, 3))))
+    before = objects(session)
+    assert session.link_objects("stack", "Z") == [("stack", 0), KEY]
+    np.testing.assert_array_equal(session.objects(("stack", 0)), objects(session))
+    np.testing.assert_array_equal(np.sort(np.unique(objects(session))), [0, 1, 2])
+    session.undo()
+    np.testing.assert_array_equal(session.objects(("stack", 0)), ids_of((2, 6, 8), (6, 10, 3)))
+    np.testing.assert_array_equal(objects(session), before)
+    session.redo()
+    np.testing.assert_array_equal(session.objects(("stack", 0)), objects(session))

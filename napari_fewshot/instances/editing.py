@@ -49,6 +49,8 @@ class ObjectEditor:
     ----------
     ids
         (H, W), 0 for no object. A copy is kept.
+    free
+        No piece gets a smaller number than this: where objects are linked, other slices have numbers as well.
 
     Examples
     --------
@@ -59,9 +61,9 @@ class ObjectEditor:
     (array([[1, 1, 1, 1]], dtype=int32), True, array([[1, 1, 2, 2]], dtype=int32))
     """
 
-    def __init__(self, ids: npt.NDArray[np.integer]) -> None:
+    def __init__(self, ids: npt.NDArray[np.integer], free: int = 1) -> None:
         self._ids = np.array(ids, np.int32)
-        self._free = int(self._ids.max(initial=0)) + 1
+        self._free = max(free, int(self._ids.max(initial=0)) + 1)
         self._done: list[Edit] = []
         self._undone: list[Edit] = []
 
@@ -79,6 +81,11 @@ class ObjectEditor:
     def redoable(self) -> str:
         """What `redo` would do again, in words, or ""."""
         return self._undone[-1].what if self._undone else ""
+
+    def crossed(self, points: Sequence[Point]) -> list[int]:
+        """Return the objects that a line goes over, ascending; of a single point the one that it lies on."""
+        way = _drawn(points, self._ids.shape) if len(points) > 1 else _spot(points, self._ids.shape)
+        return [int(number) for number in np.unique(self._ids[way]) if number]
 
     def merge(self, numbers: Sequence[int]) -> bool:
         """Make one object of several; it keeps the smallest number. Returns whether anything changed.
@@ -172,6 +179,15 @@ class ObjectEditor:
         self._ids.flat[edit.at] = edit.before if back else edit.after
         there.append(edit)
         return True
+
+
+def _spot(points: Sequence[Point], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """(H, W) True on the pixels that points lie in."""
+    spot = np.zeros(shape, bool)
+    for row, column in np.rint(np.array(points, float).reshape(-1, 2)).astype(int):
+        if 0 <= row < shape[0] and 0 <= column < shape[1]:
+            spot[row, column] = True
+    return spot
 
 
 def _drawn(points: Sequence[Point], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:

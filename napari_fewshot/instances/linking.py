@@ -20,7 +20,7 @@ from napari_fewshot.frames import Instances
 _FAR: Final = 1e6
 
 
-def matched(ids: Instances, before: Instances, *, least: float = 0.1, reach: float = 0.0) -> Instances:
+def matched(ids: Instances, before: Instances, *, least: float = 0.1, reach: float = 0.0, free: int = 1) -> Instances:
     """Give objects the numbers that they had before.
 
     Parameters
@@ -34,6 +34,8 @@ def matched(ids: Instances, before: Instances, *, least: float = 0.1, reach: flo
     reach
         How far the centre of an object may have moved, in radii of the smaller one, for two that overlap less; 0 where
         only overlap counts.
+    free
+        Who has no partner gets no smaller number than this: where slices are linked, others have numbers as well.
 
     Returns
     -------
@@ -50,10 +52,12 @@ def matched(ids: Instances, before: Instances, *, least: float = 0.1, reach: flo
     >>> matched(np.array([[1, 1, 0, 2, 2]]), np.array([[0, 8, 8, 0, 0]]))
     array([[8, 8, 0, 9, 9]], dtype=int32)
     """
-    return _renumbered(ids, before, int(before.max(initial=0)) + 1, least, reach)[0]
+    return _renumbered(ids, before, max(free, int(before.max(initial=0)) + 1), least, reach)[0]
 
 
-def linked(frames: Iterable[Instances], *, least: float = 0.1, reach: float = 0.0) -> Iterator[Instances]:
+def linked(
+    frames: Iterable[Instances], *, least: float = 0.1, reach: float = 0.0, free: int = 1
+) -> Iterator[Instances]:
     """Link objects along z or t, lazily: each keeps its number from one frame to the next.
 
     Parameters
@@ -62,6 +66,8 @@ def linked(frames: Iterable[Instances], *, least: float = 0.1, reach: float = 0.
         (H, W) ids of consecutive slices or times.
     least, reach
         See `matched`.
+    free
+        The smallest number that is given.
 
     Yields
     ------
@@ -69,7 +75,6 @@ def linked(frames: Iterable[Instances], *, least: float = 0.1, reach: float = 0.
         (H, W) int32, one for each; a number that was given is never given to another object.
     """
     before: Instances | None = None
-    free = 1
     for ids in frames:
         base = np.zeros_like(ids) if before is None else before
         before, free = _renumbered(ids, base, free, least, reach)
