@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from napari_fewshot.batch.recipe import read_recipe
 from napari_fewshot.batch.session_recipe import Painted
 from napari_fewshot.cli import app
 from napari_fewshot.errors import SettingsError
+from napari_fewshot.frames import FrameKey, Stack
+from napari_fewshot.io.images import open_images
+from napari_fewshot.support import SupportSet, Tag
 from tests.fakes import BrightnessSegmenter
 
 SIZE = (24, 32)
@@ -88,16 +92,108 @@ def test_shots_that_were_set_aside_are_not_learnt_from(session: Session) -> None
     assert len(read_recipe(Path("out")).shots) == 1
 
 
-def test_images_that_lie_in_no_file_are_told(session: Session) -> None:
-    session.add_frames([Frame("in memory", stack()[1])])
+@pytest.mark.parametrize(
+    "image",
+    [
+        stack(),
+        stack()[1],
+        stack()[2].astype(np.float32) / 3,
+        np.stack([stack()[:3], stack()[1:4]]),
+        np.moveaxis(stack()[:3], 0, -1),
+        np.stack([stack()[:4], stack()[:4] + 1], axis=-1).astype(np.uint16),
+    ],
+    ids=["stack", "image", "real numbers", "times and depths", "three channels", "stack of two channels"],
+)
+def test_images_that_lie_in_no_file_are_written_beside_the_recipe(
+    image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("napari_fewshot.models.load_segmenter", lambda *_, **__: BrightnessSegmenter())
+    session = Session(classes=[LabelClass(1, "square", "#112233")], load=lambda _: BrightnessSegmenter())
+    positions = list(np.ndindex(*image.shape[: -3 if image.shape[-1] < 4 else -2]))
+    known = Stack(lambda: [], "TZ" if len(positions[0]) == 2 else "Z", (2.5,)) if positions[0] else None
+    keys = [("in memory", *at) if at else "in memory" for at in positions]
+    session.add_frames(
+        Frame(key, image[at], (0.5, 0.25), known) for key, at in zip(keys, positions, strict=True)
+    )  # fmt: skip
+    session.teach(Shot(session.frame(keys[0]), (_first_channel(image[positions[0]]) > 30).astype(np.int32)))
     session.save("saved")
     result = run("session", "run", "saved", "--out", "out")
-    assert (result.exit_code, "'in memory' lies in no file" in result.stderr) == (0, True)
-    session.teach(Shot(session.frame("in memory"), np.ones(SIZE, np.int32)))
+    assert result.exit_code == 0, result.output
+    recipe = read_recipe(Path("out"))
+    (file,) = Path("out/images").glob("*/in memory.ome.tif")
+    assert recipe.images == (str(file.absolute()),)
+    (opened,) = open_images(file)
+    assert opened.step("X")[0] == 0.25 and opened.step("Y")[0] == 0.5
+    for at in positions:
+        np.testing.assert_array_equal(np.asarray(opened.plane(at)[...]), image[at])
+    labels = tifffile.imread("out/in memory_labels.tif")
+    gray = image[positions[0]].ndim == 2  # the segmenter of these tests knows no colours
+    for proposal, at in zip(session.propose(keys[1:]) if gray else (), positions[1:], strict=gray):
+        np.testing.assert_array_equal(labels[at], proposal.labels)
+    again = run("run", "out", "--out", "again")
+    assert again.exit_code == 0, again.output
+    assert Path("again/in memory_labels.tif").read_bytes() == Path("out/in memory_labels.tif").read_bytes()
+    before = file.stat().st_mtime_ns
+    assert run("session", "run", "saved", "--out", "out", "--overwrite").exit_code == 0
+    assert [file.stat().st_mtime_ns] == [each.stat().st_mtime_ns for each in Path("out/images").glob("*/*")]
+    assert file.stat().st_mtime_ns == before
+
+
+def _first_channel(image: np.ndarray) -> np.ndarray:
+    return image if image.ndim == 2 else image[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("frames", "why"),
+    [
+        ({("odd", 0): np.uint8, ("odd", 2): np.uint8}, "are no stack"),
+        ({("odd", 0): np.uint8, ("odd", 1): np.uint16}, "differ in size or type"),
+        ({("odd", 0, 0, 0): np.uint8}, "are no stack"),
+        ({("odd", "left"): np.uint8}, "are not numbered"),
+        ({"odd": np.int64}, "cannot hold values of type int64"),
+    ],
+)
+def test_what_no_file_can_hold_is_left_out_or_refused_where_it_was_taught(
+    session: Session, frames: dict[FrameKey, type], why: str
+) -> None:
+    session.add_frames(Frame(key, stack()[1].astype(dtype)) for key, dtype in frames.items())
+    session.save("saved")
+    result = run("session", "run", "saved", "--out", "out")
+    assert (result.exit_code, "'odd' is not in the recipe" in result.stderr, why in result.stderr) == (0, True, True)
+    session.teach(Shot(session.frame(next(iter(frames))), np.ones(SIZE, np.int32)))
     session.save("saved")
     result = run("session", "run", "saved", "--out", "other")
-    assert (result.exit_code, "save the image" in result.stderr) == (2, True)
+    assert (result.exit_code, why in result.stderr, "save it" in result.stderr) == (2, True, True)
     assert not Path("other").exists()
+
+
+def test_tags_are_learnt_from_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Tag, ...]] = []
+
+    class Listening(BrightnessSegmenter):
+        def learn(self, support: SupportSet, **more: Any) -> Any:
+            seen.append(support.tags)
+            return super().learn(support, **more)
+
+    monkeypatch.setattr("napari_fewshot.models.load_segmenter", lambda *_, **__: Listening())
+    session.tag(Tag(session.frame(("my stack", 2)), (1,)))
+    session.save("saved")
+    assert run("session", "run", "saved", "--out", "out").exit_code == 0
+    (told,) = read_recipe(Path("out")).tags
+    assert (told.image, told.class_ids, told.position) == (str(Path("my stack.tif").absolute()), (1,), (2,))
+    assert json.loads(Path("out/recipe.json").read_text())["napari-fewshot recipe"] == 2
+    assert run("run", "out", "--out", "again").exit_code == 0
+    for (tag,) in seen:
+        np.testing.assert_array_equal(tag.frame.read(), stack()[2])
+        assert tag.frame.stack is not None
+    assert len(seen) == 2
+    changed = stack()
+    changed[2, 0, 0] += 1
+    tifffile.imwrite("my stack.tif", changed, photometric="minisblack", metadata={"axes": "ZYX"})
+    result = run("run", "out", "--out", "third")
+    assert (result.exit_code, "when it was tagged" in result.stderr) == (2, True)
+    assert not Path("third").exists()
 
 
 def test_an_image_that_is_no_longer_what_was_taught_is_refused(session: Session) -> None:
@@ -148,7 +244,7 @@ def test_the_export_of_the_dock_leaves_a_recipe_that_repeats_its_proposals(sessi
 def test_an_export_without_a_recipe_says_why(session: Session, tmp_path: Path) -> None:
     from napari_fewshot.ui.recipes import Told, write_recipe_of
 
-    session.add_frames([Frame("in memory", stack()[1])])
+    session.add_frames([Frame("in memory", stack()[1].astype(np.int64))])
     session.teach(Shot(session.frame("in memory"), np.ones(SIZE, np.int32)))
     (told,) = write_recipe_of(session.snapshot(), tmp_path / "exported", "tiff")
     assert isinstance(told, Told) and "'in memory' was taught and lies in no file" in told.text

@@ -23,6 +23,9 @@ FILE_NAME: Final = "recipe.json"
 """Of the recipe in the folder of the results."""
 
 _FORMAT: Final = 1
+_WITH_TAGS: Final = 2
+"""Format of a recipe with tags, which programs that know only the first one would leave out without a word."""
+
 _LARGEST: Final = 2**26  # bytes; a file that is longer is something else
 _LIBRARIES: Final = ("numpy", "scikit-image", "scipy", "torch")  # what labels are computed with
 
@@ -45,6 +48,28 @@ class ShotFiles:
     mask: str
     digests: tuple[str, ...] = ()
     positions: tuple[Position, ...] = ()
+
+
+@dataclass(frozen=True)
+class TagFile:
+    """An image, or a slice of a stack, of which it is known only what it contains.
+
+    Attributes
+    ----------
+    image
+        Path, or URL.
+    class_ids
+        What it contains.
+    position
+        Of the slice; () for an image that is no stack.
+    digest
+        See `Tag.digest`; "" while nobody has read it.
+    """
+
+    image: str
+    class_ids: tuple[int, ...]
+    position: Position = ()
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +106,8 @@ class Recipe:
         Hash of the names of all images; "" before they were looked for.
     versions
         Of this package and of what it computes with.
+    tags
+        What some images are only said to contain, for methods that learn from that as well.
 
     Raises
     ------
@@ -103,6 +130,7 @@ class Recipe:
     weights: Mapping[str, str] = field(default_factory=dict)
     inputs: str = ""
     versions: Mapping[str, str] = field(default_factory=lambda: installed())
+    tags: tuple[TagFile, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -124,6 +152,7 @@ class Recipe:
             "method": self.segmenter.method,
             "weights": dict(self.weights),
             "shots": sorted({digest for shot in self.shots for digest in shot.digests}),
+            **({"tags": sorted(tag.digest for tag in self.tags)} if self.tags else {}),
             "classes": [asdict(each) for each in self.classes],
             "formats": list(self.formats),
             "min_area": self.min_area,
@@ -166,7 +195,11 @@ def write_recipe(path: Path, recipe: Recipe) -> None:
     ExportError
         If it cannot be written.
     """
-    told = {"napari-fewshot recipe": _FORMAT, **asdict(recipe), "clean_up": _steps(recipe.clean_up)}
+    told = {
+        "napari-fewshot recipe": _WITH_TAGS if recipe.tags else _FORMAT,
+        **asdict(recipe),
+        "clean_up": _steps(recipe.clean_up),
+    }
     with replacing(path, overwrite=True) as file:
         file.write(json.dumps(told, indent=1, ensure_ascii=False).encode() + b"\n")
 
@@ -184,7 +217,7 @@ def read_recipe(path: Path) -> Recipe:
         if path.stat().st_size > _LARGEST:
             raise ValueError("it is too long")
         told = json.loads(path.read_text("utf-8"))
-        if told.pop("napari-fewshot recipe") != _FORMAT:
+        if told.pop("napari-fewshot recipe") not in (_FORMAT, _WITH_TAGS):
             raise ValueError("another version of this program wrote it")
         return _recipe(told)
     except FileNotFoundError as error:
@@ -215,6 +248,7 @@ def _recipe(told: dict[str, Any]) -> Recipe:
         volume=VolumeSettings(**told.get("volume", {})),
         weights=dict(zip(told["weights"], _texts(told["weights"].values()), strict=True)),
         inputs=told["inputs"],
+        tags=tuple(_tag(each) for each in told.get("tags", ())),
         versions=dict(zip(told["versions"], _texts(told["versions"].values()), strict=True)),
     )
 
@@ -223,6 +257,11 @@ def _shot(told: dict[str, Any]) -> ShotFiles:
     image, mask = _texts([told["image"], told["mask"]])
     positions = tuple(tuple(int(i) for i in position) for position in told.get("positions", ()))
     return ShotFiles(image, mask, _texts(told["digests"]), positions)
+
+
+def _tag(told: dict[str, Any]) -> TagFile:
+    image, digest = _texts([told["image"], told["digest"]])
+    return TagFile(image, tuple(map(int, told["class_ids"])), tuple(map(int, told["position"])), digest)
 
 
 def _steps(clean_up: CleanUp) -> dict[str, Any]:

@@ -86,11 +86,13 @@ def prepare(recipe: Recipe, load: Callable[[SegmenterSettings], FewShotSegmenter
             f"the recipe was written for other images than the {len(sources)} that are there now; put them back, "
             "or name the images that it is to be used for"
         )
-    lesson = read_lesson(recipe.shots, classes=recipe.classes, axes=recipe.axes, objects=recipe.objects)
+    lesson = read_lesson(
+        recipe.shots, classes=recipe.classes, axes=recipe.axes, objects=recipe.objects, tags=recipe.tags
+    )
     threads, segmenter, weights = _loaded(recipe, load)
     done = replace(
         recipe, shots=lesson.files, classes=lesson.support.classes, threads=threads, weights=weights, inputs=inputs,
-        segmenter=replace(recipe.segmenter, device=weights["device"]),
+        segmenter=replace(recipe.segmenter, device=weights["device"]), tags=lesson.tags,
     )  # fmt: skip
     return Batch(done, sources, lesson, segmenter)
 

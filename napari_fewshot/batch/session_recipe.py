@@ -1,29 +1,38 @@
 """What was taught in a session, as files and a recipe: `napari-fewshot run` then does the same without the dock."""
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_fewshot.batch.recipe import Recipe, ShotFiles, digest_of_names
+from napari_fewshot.batch.recipe import Recipe, ShotFiles, TagFile, digest_of_names
 from napari_fewshot.batch.shots import read_lesson
 from napari_fewshot.errors import FewShotError, SettingsError
+from napari_fewshot.frames import Frame, FrameKey
 from napari_fewshot.imaging.cleanup import CleanUp
 from napari_fewshot.io.image_file import ImageFile
 from napari_fewshot.io.image_places import ImagePlace
+from napari_fewshot.io.image_stacks import write_frames
 from napari_fewshot.io.images import find_images, names_of, open_images
 from napari_fewshot.io.label_stack import LabelStack, Position
 from napari_fewshot.io.labels import write_tiff
 from napari_fewshot.io.names import safe_name
 from napari_fewshot.session_folder import SessionContents, image_name
-from napari_fewshot.support import UNLABELLED, Shot
+from napari_fewshot.support import UNLABELLED, Shot, Tag
 
-FOLDER = "shots"
+FOLDER: Final = "shots"
 """Beside the recipe: what was painted, one file for each image."""
+
+IMAGES: Final = "images"
+"""Beside the recipe: images that lie in no file."""
+
+_MOST_BYTES: Final = 2**32
+"""Of such an image, which is written anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +77,8 @@ def recipe_of(contents: SessionContents, folder: Path, formats: tuple[str, ...])
     contents
         Of the session.
     folder
-        The masks go into `FOLDER` in it; they are named after what they hold, so that none is ever replaced.
+        The masks go into `FOLDER` in it, images that lie in no file into `IMAGES`; files are named after what they
+        hold, so that none is ever replaced.
     formats
         Of the labels to write.
 
@@ -82,51 +92,89 @@ def recipe_of(contents: SessionContents, folder: Path, formats: tuple[str, ...])
     Raises
     ------
     SettingsError
-        If an image that was taught lies in no file, or its file is read in another way than the session's.
+        If an image that was taught lies in no file and can be written into none, or its file is read in another way
+        than the session's.
     ExportError
-        If a mask cannot be written.
+        If a file cannot be written.
     """
-    support, places = contents.state.support, contents.places
+    support = contents.state.support
     taught: dict[str, dict[Position, Shot]] = {}
     for shot in support.shots:
         if shot.key not in contents.state.aside:
             taught.setdefault(image_name(shot.key), {})[_position(shot)] = shot
-    missing = sorted({image_name(key) for key in contents.frames} - places.keys())
-    left_out = [f"'{name}' lies in no file, so the recipe leaves it out" for name in missing if name not in taught]
-    if support.tags:
-        left_out.append("what slices are only said to contain is not in the recipe")
-    opened = {name: _opened(name, places.get(name), shots) for name, shots in taught.items()}
+    tagged = {image_name(tag.key) for tag in support.tags}
+    opened = {name: _opened(name, place, taught[name]) for name, place in contents.places.items() if name in taught}
+    written, left_out = _in_files(contents, folder)
+    for name in sorted((taught.keys() | tagged) & left_out.keys()):
+        raise SettingsError(
+            f"'{name}' was taught and lies in no file, and {left_out[name]}; save it, open it from there and teach it"
+        )
+    places = {**contents.places, **written}
+    opened |= {name: _opened(name, place, taught[name]) for name, place in written.items() if name in taught}
     files = tuple(_written(places[name], opened[name], shots, folder) for name, shots in taught.items())
     images = tuple(dict.fromkeys(place.path for name, place in places.items()))
     told = {place.axes for place in places.values()}
     axes = told.pop() if len(told) == 1 else ""
-    lesson = read_lesson(files, classes=support.classes, axes=axes)
+    tags = tuple(TagFile(places[image_name(tag.key)].path, tag.class_ids, _position(tag)) for tag in support.tags)
+    lesson = read_lesson(files, classes=support.classes, axes=axes, tags=tags)
     settings = contents.propagation
     weights = {"features": contents.weights.get("backbone", ""), "head": contents.weights.get("head", "")}
     recipe = Recipe(
         images, lesson.files, contents.settings, support.classes, formats, settings.min_area, axes,
         clean_up=CleanUp(**{f.name: getattr(settings, f.name) for f in fields(CleanUp) if f.name != "min_area"}),
         volume=settings.volume, weights=weights if contents.weights else {},
-        inputs=digest_of_names(names_of(find_images(images))),
+        inputs=digest_of_names(names_of(find_images(images))), tags=lesson.tags,
     )  # fmt: skip
-    return recipe, tuple(left_out)
+    return recipe, tuple(f"'{name}' is not in the recipe: {why}" for name, why in left_out.items())
+
+
+def _in_files(contents: SessionContents, folder: Path) -> tuple[dict[str, ImagePlace], dict[str, str]]:
+    """Write images that lie in no file; return where they are now, and why others are not."""
+    loose: dict[str, dict[FrameKey, Frame]] = {}
+    for key, frame in contents.frames.items():
+        if image_name(key) not in contents.places:
+            loose.setdefault(image_name(key), {})[key] = frame
+    written: dict[str, ImagePlace] = {}
+    left_out: dict[str, str] = {}
+    for name, frames in sorted(loose.items()):
+        try:
+            if name in contents.missing:
+                raise SettingsError("its file was not found")
+            by_position = {_place_of(key): frame for key, frame in frames.items()}
+            written[name] = ImagePlace(str(_image_file(name, by_position, folder).absolute()))
+        except FewShotError as error:
+            left_out[name] = str(error)
+    return written, left_out
+
+
+def _image_file(name: str, frames: Mapping[Position, Frame], folder: Path) -> Path:
+    """Write an image, unless it is there already."""
+    opened = [frame.open() for frame in frames.values()]
+    if sum(math.prod(pixels.shape) * pixels.dtype.itemsize for pixels in opened) > _MOST_BYTES:
+        raise SettingsError(f"it has more than {_MOST_BYTES >> 30} GiB; save it as a file")
+    file = folder / IMAGES / _name_of(pixels.digest() for pixels in opened) / f"{safe_name(name) or 'image'}.ome.tif"
+    if not file.exists():
+        write_frames(file, frames)
+    return file
+
+
+def _name_of(digests: Iterable[str]) -> str:
+    return hashlib.blake2b("".join(digests).encode(), digest_size=5).hexdigest()
 
 
 def _written(place: ImagePlace, image: ImageFile, shots: Mapping[Position, Shot], folder: Path) -> ShotFiles:
     """Write the shots of one image."""
-    digest = hashlib.blake2b("".join(sorted(shot.digest for shot in shots.values())).encode(), digest_size=5)
+    digest = _name_of(sorted(shot.digest for shot in shots.values()))
     stem = safe_name(names_of([Path(place.path)])[0]) or "image"
-    file = folder / FOLDER / f"{stem}-{digest.hexdigest()}.tif"
+    file = folder / FOLDER / f"{stem}-{digest}.tif"
     if not file.exists():
         write_tiff(file, LabelStack(Painted(shots, image.stack_shape), stem, f"{image.stack_axes}YX"))
     positions = tuple(sorted(shots)) if image.stack_axes else ()
     return ShotFiles(place.path, str(file.absolute()), positions=positions)
 
 
-def _opened(name: str, place: ImagePlace | None, shots: Mapping[Position, Shot]) -> ImageFile:
+def _opened(name: str, place: ImagePlace, shots: Mapping[Position, Shot]) -> ImageFile:
     """Open an image, which must be to the last pixel what was taught."""
-    if place is None:
-        raise SettingsError(f"'{name}' was taught and lies in no file; save the image, open it from there and teach it")
     try:
         opened = open_images(place.path, axes=place.axes)
         for position, shot in shots.items():
@@ -142,5 +190,12 @@ def _opened(name: str, place: ImagePlace | None, shots: Mapping[Position, Shot])
     return opened[0]
 
 
-def _position(shot: Shot) -> Position:
-    return () if isinstance(shot.key, str) else tuple(int(i) for i in shot.key[1:])
+def _position(said: Shot | Tag) -> Position:
+    return _place_of(said.key)
+
+
+def _place_of(key: FrameKey) -> Position:
+    position = () if isinstance(key, str) else key[1:]
+    if not all(isinstance(i, int) for i in position):
+        raise SettingsError(f"the frames of '{image_name(key)}' are not numbered; save it as a stack")
+    return tuple(map(int, position))

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from napari_fewshot.batch.recipe import ShotFiles
+import numpy as np
+
+from napari_fewshot.batch.recipe import ShotFiles, TagFile
 from napari_fewshot.errors import ReadError, SettingsError
-from napari_fewshot.io.images import find_images, stem_of
+from napari_fewshot.io.images import find_images, open_images, stem_of
 from napari_fewshot.io.label_stack import Position
 from napari_fewshot.io.masks import read_classes, read_shots
 from napari_fewshot.io.ome_zarr import is_url
-from napari_fewshot.support import LabelClass, Shot, SupportSet
+from napari_fewshot.support import LabelClass, Shot, SupportSet, Tag
 
 _MASK: Final = re.compile(r"[ _-](labels?|masks?|seg|gt)$", re.IGNORECASE)
 _FOLDERS: Final = ("labels", "masks")
@@ -29,22 +31,28 @@ class Lesson:
     Attributes
     ----------
     support
-        The shots and classes.
+        The shots, tags and classes.
     taught
         Each shot by where it lies.
-    files
+    files, tags
         As they were named, with the hashes of what is in them.
     """
 
     support: SupportSet
     taught: Taught
     files: tuple[ShotFiles, ...]
+    tags: tuple[TagFile, ...] = ()
 
 
 def read_lesson(
-    files: Iterable[ShotFiles], *, classes: Iterable[LabelClass] = (), axes: str = "", objects: bool = False
+    files: Iterable[ShotFiles],
+    *,
+    classes: Iterable[LabelClass] = (),
+    axes: str = "",
+    objects: bool = False,
+    tags: Iterable[TagFile] = (),
 ) -> Lesson:
-    """Read all shots.
+    """Read all shots and tags.
 
     Parameters
     ----------
@@ -54,6 +62,8 @@ def read_lesson(
         Names and colours, which go before those that the masks tell.
     axes, objects
         See `read_shots`.
+    tags
+        Images of which it is known only what they contain. Where they have hashes, they must be what they were.
 
     Raises
     ------
@@ -80,9 +90,23 @@ def read_lesson(
         if not objects:
             named |= {told.id: told for told in read_classes(each.mask)}
     named |= {told.id: told for told in classes}
-    support = SupportSet(taught.values(), named.values())
+    tags = tuple(tags)
+    contained = [_tag(each, axes) for each in tags]
+    support = SupportSet(taught.values(), named.values(), contained)
     support.check()
-    return Lesson(support, taught, tuple(read))
+    told = tuple(replace(each, digest=tag.digest) for each, tag in zip(tags, contained, strict=True))
+    return Lesson(support, taught, tuple(read), told)
+
+
+def _tag(told: TagFile, axes: str) -> Tag:
+    image = open_images(told.image, axes=axes)[0]
+    frames = dict(zip(np.ndindex(*image.stack_shape[:-2]), image.frames(real_place(told.image)), strict=True))
+    if told.position not in frames:
+        raise SettingsError(f"{told.image} has no slice {told.position}, which was tagged; put the file back")
+    tag = Tag(frames[told.position], told.class_ids)
+    if told.digest not in ("", tag.digest):
+        raise SettingsError(f"{told.image} is not what it was when it was tagged; put the file back")
+    return tag
 
 
 def find_pairs(folder: Path) -> tuple[ShotFiles, ...]:
