@@ -35,7 +35,7 @@ from napari_fewshot.ui.state_builder import StateBuilder
 from napari_fewshot.ui.teaching import Teaching, Unpainted
 from napari_fewshot.ui.upkeep import Upkeep
 
-_REDRAW_SECONDS = 0.1  # at most this often while results stream in
+_REDRAW_SECONDS = 0.25  # at most this often while results stream in
 
 _P = ParamSpec("_P")
 

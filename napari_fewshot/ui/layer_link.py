@@ -472,7 +472,7 @@ class LayerLink:
 
         It stays, as napari looks for garbage whenever a layer goes, which takes a third of a second.
         """
-        if self._overlay is not None:
+        if self._overlay is not None and self._overlay.layer.visible:
             self._overlay.layer.visible = False
 
     def _remove_overlay(self) -> None:
@@ -933,7 +933,7 @@ def _is_default(axis_label: str) -> bool:
 
 def _set_visible(linked: _Linked, visible: bool) -> None:
     for layer in (linked.image, linked.labels, linked.proposals):
-        if layer is not None:
+        if layer is not None and layer.visible != visible:  # napari slices it anew even where nothing changes
             layer.visible = visible
     if linked.objects is not None:
         linked.objects.visible = visible and linked.separates

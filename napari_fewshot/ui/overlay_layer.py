@@ -66,7 +66,7 @@ def overlay_layer(
     geometry = geometry_like(image, drop_axis=None if layout.keeps_channel_axis else channel_axis)
     geometry["translate"] = _place(image, layout, channel_axis, position)
     return Image(
-        _with_all_axes(layout, picture.values),
+        _with_all_axes(layout, picture.values).copy(),  # pixels of its own, to be drawn over
         name=f"{image.name} {picture.title}",
         colormap=_COLOURS[picture.overlay],
         contrast_limits=_LIMITS[picture.overlay],
@@ -85,13 +85,29 @@ def redraw(
     position: tuple[int, ...],
     picture: OverlayPicture,
 ) -> None:
-    """Put another picture on the layer, of any kind, of the same slice or another one, and let it be seen."""
-    layer.name = f"{image.name} {picture.title}"
-    layer.colormap = _COLOURS[picture.overlay]
-    layer.contrast_limits_range = layer.contrast_limits = _LIMITS[picture.overlay]
-    layer.translate = _place(image, layout, channel_axis, position)
-    layer.data = _with_all_axes(layout, picture.values)
-    layer.visible = True
+    """Put another picture on the layer, of any kind, of the same slice or another one, and let it be seen.
+
+    What stays as it is is not set again: napari slices the layer anew for everything that is, and it is drawn whenever
+    somebody moves on to another slice.
+    """
+    name, colours, values = f"{image.name} {picture.title}", _COLOURS[picture.overlay], picture.values
+    if layer.name != name:
+        layer.name = name
+    if layer.colormap.name != colours.name:
+        layer.colormap = colours
+        layer.contrast_limits_range = layer.contrast_limits = _LIMITS[picture.overlay]
+    pixels = _with_all_axes(layout, values)
+    if layer.data.dtype == pixels.dtype:
+        np.copyto(layer.data, pixels)
+    else:
+        layer.data = pixels.copy()
+    place = _place(image, layout, channel_axis, position)
+    if not np.array_equal(layer.translate, place):
+        layer.translate = place  # with a refresh
+    else:
+        layer.refresh(extent=False)
+    if not layer.visible:
+        layer.visible = True
 
 
 def _with_all_axes(layout: Layout, values: npt.NDArray[Any]) -> npt.NDArray[Any]:

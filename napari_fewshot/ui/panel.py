@@ -294,8 +294,10 @@ class FewShotPanel(QWidget):
         self.progress_text.setVisible(progress is not None)
         self.buttons[Action.CANCEL].setVisible(progress is not None and Action.CANCEL in self._enabled())
         if progress is not None:
+            self.progress.setUpdatesEnabled(False)  # else Qt draws it, and the whole window with it, at once
             self.progress.setRange(0, _STEPS * progress.total)
             self.progress.setValue(round(_STEPS * (progress.done + progress.part)))
+            self.progress.setUpdatesEnabled(True)
             self.progress_text.setText(progress.text)
 
     def _enabled(self) -> frozenset[Action]:

@@ -44,6 +44,8 @@ class Reporter:
 
     def in_words(self, message: str) -> str:
         """Say frames by the name that their layers have now."""
+        if "'" not in message:  # most have nothing to say at all, and there may be thousands of frames
+            return message
         keys = {*self._session.frames, *self._session.support.keys}
         for key in keys:
             if f"'{frame_name(key)}'" in message:

@@ -1,5 +1,6 @@
 """Runs one job at a time in a napari thread worker, and hands what it yields to the GUI thread."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from threading import Event
@@ -15,6 +16,7 @@ from napari_fewshot.ui.ports import Job
 
 _ENDED = object()
 _COUNTED = (Proposal, FrameFailure, Written)
+_BAR_SECONDS = 0.25  # napari draws its bar, and processes events, at every update
 
 
 class ThreadRunner:
@@ -39,6 +41,8 @@ class ThreadRunner:
         self._receive: Callable[[object], None] | None = None
         self._waiting: tuple[Job, Callable[[object], None], int] | None = None
         self._bar: Any = None
+        self._uncounted = 0  # results that the bar does not show yet
+        self._bar_drawn_at = 0.0
         self._arrived: deque[object] = deque()
         self._is_handing_over = False
 
@@ -123,10 +127,18 @@ class ThreadRunner:
         elif not self._stop.is_set():
             if self._receive is not None:
                 self._receive(item)
-            if self._bar is not None and isinstance(item, _COUNTED):
-                self._bar.update(1)
+            if isinstance(item, _COUNTED):
+                self._count_one()
+
+    def _count_one(self) -> None:
+        self._uncounted += 1
+        now = time.monotonic()
+        if self._bar is not None and now - self._bar_drawn_at > _BAR_SECONDS:
+            self._bar_drawn_at, count, self._uncounted = now, self._uncounted, 0
+            self._bar.update(count)
 
     def _close_bar(self) -> None:
+        self._uncounted = 0
         if self._bar is not None:
             self._bar.close()
             self._bar = None
