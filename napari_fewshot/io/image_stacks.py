@@ -97,4 +97,5 @@ def _sizes(frame: Frame, axes: str) -> dict[str, float]:
         return {}
     sizes = {"Y": frame.spacing[0], "X": frame.spacing[1]}
     steps = dict(zip(axes, frame.stack.steps, strict=False)) if frame.stack is not None else {}
-    return sizes | ({"Z": steps["Z"]} if steps.get("Z") else {})
+    step = steps.get("Z")
+    return sizes if step is None else sizes | {"Z": step}
