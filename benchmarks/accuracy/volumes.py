@@ -8,9 +8,11 @@ taught in full, the others are proposed for, each by itself (off) and together w
 weights that are learnt from the shots. Told are
 
 * the mean IoU over the classes, counted over all slices that were not taught;
-* the flicker: the share of pixels that have another label than on the slice above and on the slice below, which agree
-  with each other, less the same share of the truth;
-* the changes: of the pixels whose true label stays from one slice to the next, the share whose proposed label does not;
+* the flicker: of the pixels whose true label stays from one slice to the next, the share whose proposed label does not;
+* blinks: the share of pixels that have another label than on the slice above and on the slice below, which agree with
+  each other, less the same share of the truth;
+* the change: how many pixels change their proposed label from one slice to the next, as a share of how many change
+  their true one;
 * whether slices that are proposed for in another order, each with nothing kept of the others, come out the same to the
   last bit: then no seam shows, however a stack is worked through.
 
@@ -72,8 +74,10 @@ class Result:
     on: float
     flicker_off: float
     flicker_on: float
-    changes_off: float
-    changes_on: float
+    blinks_off: float
+    blinks_on: float
+    change_off: float
+    change_on: float
     weights: Weights
     same_in_any_order: bool
     seconds_off: float
@@ -88,8 +92,11 @@ def main() -> None:
     asked.add_argument("--picture", type=Path, help="cuts along x and z of the synthetic stack")
     told = asked.parse_args()
     results = []
-    print("| stack | K | mIoU off | mIoU on | flicker off | on | changes off | on | any order | s/slice off | on |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| stack | K | mIoU off | mIoU on | flicker off | on | less | blinks off | on | change off | on | any order | "
+        "s/slice off | on |"
+    )
+    print("|" + "---|" * 14)
     for volume in (synthetic(), *map(stack_in, told.folders)):
         for shots in told.shots:
             result, off, on = measured(volume, shots)
@@ -138,10 +145,11 @@ def measured(volume: Volume, shots: int) -> tuple[Result, LabelStack, LabelStack
     asked = [others[-1], others[0], others[len(others) // 2]]
     same = all(np.array_equal(anew(z).labels, on[z]) for z in asked)
     ious = [mean_iou(labels[others], volume.labels[others], volume.class_ids) for labels in (off, on)]
-    flickers = [flicker(labels, others) - flicker(volume.labels, others) for labels in (off, on)]
-    changed = [changes(labels, volume.labels, others) for labels in (off, on)]
+    flickers = [flicker(labels, volume.labels, others) for labels in (off, on)]
+    blinking = [blinks(labels, others) - blinks(volume.labels, others) for labels in (off, on)]
+    changed = [change(labels, others) / change(volume.labels, others) for labels in (off, on)]
     seconds = [(between - begun) / len(others), (ended - between) / len(others)]
-    result = Result(volume.name, shots, *ious, *flickers, *changed, consistency.weights, same, *seconds)
+    result = Result(volume.name, shots, *ious, *flickers, *blinking, *changed, consistency.weights, same, *seconds)
     return result, off, on
 
 
@@ -160,17 +168,26 @@ def mean_iou(labels: LabelStack, truth: LabelStack, class_ids: Sequence[int]) ->
     return float(np.mean([(a & b).sum() / (a | b).sum() for a, b in pairs]))
 
 
-def flicker(labels: LabelStack, others: Sequence[int]) -> float:
+def flicker(labels: LabelStack, truth: LabelStack, others: Sequence[int]) -> float:
+    """Of pixels whose true label stays from one slice to the next: how many change their label."""
+    pairs = _pairs(others)
+    stays = _share(pairs, lambda z: truth[z] == truth[z + 1])
+    return _share(pairs, lambda z: (truth[z] == truth[z + 1]) & (labels[z] != labels[z + 1])) / stays
+
+
+def blinks(labels: LabelStack, others: Sequence[int]) -> float:
     """Share of pixels that have another label than on both slices beside, which agree."""
     middle = [z for z in others if z - 1 in others and z + 1 in others]
     return _share(middle, lambda z: (labels[z - 1] == labels[z + 1]) & (labels[z] != labels[z - 1]))
 
 
-def changes(labels: LabelStack, truth: LabelStack, others: Sequence[int]) -> float:
-    """Of pixels whose true label stays from one slice to the next: how many change their label."""
-    pairs = [z for z in others if z + 1 in others]
-    stays = _share(pairs, lambda z: truth[z] == truth[z + 1])
-    return _share(pairs, lambda z: (truth[z] == truth[z + 1]) & (labels[z] != labels[z + 1])) / stays
+def change(labels: LabelStack, others: Sequence[int]) -> float:
+    """Share of pixels that change their label from one slice to the next."""
+    return _share(_pairs(others), lambda z: labels[z] != labels[z + 1])
+
+
+def _pairs(others: Sequence[int]) -> list[int]:
+    return [z for z in others if z + 1 in others]
 
 
 def _share(places: Sequence[int], of: Callable[[int], npt.NDArray[np.bool_]]) -> float:
@@ -179,12 +196,13 @@ def _share(places: Sequence[int], of: Callable[[int], npt.NDArray[np.bool_]]) ->
 
 def row(result: Result) -> str:
     """Give a line of the table."""
-    shares = (result.flicker_off, result.flicker_on, result.changes_off, result.changes_on)
     cells = [
         *(result.stack, result.shots, f"{result.off:.3f}", f"{result.on:.3f}"),
-        *(f"{share:.2%}" for share in shares),
+        *(f"{result.flicker_off:.2%}", f"{result.flicker_on:.2%}", f"{1 - result.flicker_on / result.flicker_off:.0%}"),
+        *(f"{result.blinks_off:.2%}", f"{result.blinks_on:.2%}"),
+        *(f"{result.change_off:.2f}", f"{result.change_on:.2f}"),
         "same" if result.same_in_any_order else "DIFFERENT",
-        *(f"{seconds:.1f}" for seconds in (result.seconds_off, result.seconds_on)),
+        *(f"{seconds:.2f}" for seconds in (result.seconds_off, result.seconds_on)),
     ]
     return "| " + " | ".join(map(str, cells)) + " |"
 

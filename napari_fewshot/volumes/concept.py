@@ -16,7 +16,7 @@ from napari_fewshot.instances.fitting import follow
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import Concept, TileProgress
 from napari_fewshot.support import BACKGROUND, SupportSet
-from napari_fewshot.volumes.alignment import Link
+from napari_fewshot.volumes.alignment import flows_between
 from napari_fewshot.volumes.consistency import Neighbour, Weights, log, reach_of, smoothed
 from napari_fewshot.volumes.memo import Memo
 from napari_fewshot.volumes.objects import window_of, without_gaps, without_short
@@ -109,6 +109,11 @@ class VolumeConcept:
     def support(self) -> SupportSet:
         """What it was learnt from."""
         return self._concept.support
+
+    @property
+    def interpolates(self) -> bool:
+        """Whether shapes in between painted slices count."""
+        return self._settings.interpolate
 
     def propose(self, frame: Frame, *, progress: TileProgress | None = None) -> Proposal:
         """Propose for a slice; see `Concept`."""
@@ -208,17 +213,21 @@ class VolumeConcept:
 
     # ------------------------------------------------------------------ a slice and its neighbours
     def neighbours(self, place: Place) -> list[Neighbour]:
-        """Return the slices around a place that have something to say, from the lowest to the highest."""
+        """Return the slices around a place that have something to say: those below, then those above, nearest first."""
         name, z = place
-        centre = self.slice_at(place)
-        reach, found = reach_of(self.step(place)), []
-        for other in (*range(z - reach, z), *range(z + 1, z + reach + 1)):
-            beside = None
-            with suppress(FewShotError):  # a slice that cannot be used is told when it is its turn
-                beside = self.slice_at((name, other))
-            link = None if centre is None or beside is None else Link.between(centre, beside)
-            if beside is not None and link is not None:
-                found.append(Neighbour(beside, abs(other - z), link))
+        centre, reach = self.slice_at(place), reach_of(self.step(place))
+        found: list[Neighbour] = []
+        for way in (-1, 1):
+            last, flow = centre, None
+            for away in range(1, reach + 1):
+                beside = None
+                with suppress(FewShotError):  # a slice that cannot be used is told when it is its turn
+                    beside = self.slice_at((name, z + way * away))
+                if last is None or beside is None or beside.size != last.size:
+                    continue
+                onwards = flows_between(last, beside)[0] if way > 0 else flows_between(beside, last)[1]
+                last, flow = beside, onwards if flow is None else flow.then(onwards)
+                found.append(Neighbour(beside, away, flow))
         return found
 
     def _look_around(self, place: Place) -> Proposal:

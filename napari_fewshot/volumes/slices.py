@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
 
 from napari_fewshot.frames import Frame, Labels
 from napari_fewshot.support import BACKGROUND, UNLABELLED
 
 Floats = npt.NDArray[np.float32]
 
-SIDE: Final = 400
+SIDE: Final = 512
 """Longest side, in pixels, of the picture by which slices are compared."""
 
 ROWS: Final = 256
@@ -20,6 +23,7 @@ ROWS: Final = 256
 
 _LEVELS: Final = (0.01, 0.99)  # of the brightness that is taken for black and white
 _DULLEST: Final = 1e-6
+_NOISE: Final = 1.0  # pixels of the picture, over which noise is averaged
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +33,7 @@ class Slice:
     Attributes
     ----------
     picture
-        (h, w) float32, the slice reduced by a whole number, 0 its black and 1 its white.
+        (h, w) float32, the slice reduced by a whole number, without its noise, 0 its black and 1 its white.
     size
         (H, W) of the slice.
     class_ids
@@ -50,6 +54,15 @@ class Slice:
     def reduction(self) -> int:
         """How many pixels become one of the picture, along each side."""
         return reduction_of(self.size)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """What identifies the picture and its size."""
+        return blake2b(self.picture.tobytes() + repr((self.picture.shape, self.size)).encode(), digest_size=16).digest()
+
+    def brightness(self, top: int, bottom: int) -> Floats:
+        """Return what rows look like (rows, W)."""
+        return enlarged(self.picture, self.reduction, top, bottom, self.size[1])
 
     def rows(self, top: int, bottom: int) -> Floats:
         """Return how probable each label is (1 + C, rows, W), certain where a person says so."""
@@ -87,12 +100,33 @@ def picture_of(frame: Frame) -> Floats:
     """
     pixels = frame.open()
     (height, width), by = pixels.size, reduction_of(pixels.size)
-    gray = np.concatenate([_reduced(pixels[y : y + by * ROWS, :width], by) for y in range(0, height, by * ROWS)])
+    gray = np.concatenate([reduced(pixels[y : y + by * ROWS, :width], by) for y in range(0, height, by * ROWS)])
     black, white = (float(level) for level in np.quantile(gray, _LEVELS))
-    return ((gray - black) / max(white - black, _DULLEST)).astype(np.float32)
+    levelled = ((gray - black) / max(white - black, _DULLEST)).astype(np.float32)
+    return np.asarray(gaussian_filter(levelled, _NOISE, mode="nearest"), np.float32)
 
 
-def _reduced(block: npt.NDArray[np.generic], by: int) -> Floats:
+def enlarged(small: Floats, by: int, top: int, bottom: int, width: int) -> Floats:
+    """Bring rows of what was reduced, (..., h, w), back to the scale of its slice: (..., rows, W)."""
+    if by == 1:
+        return small[..., top:bottom, :]
+    height, width_of_small = small.shape[-2:]
+    above, below, down = _between(np.arange(top, bottom), by, height)
+    left, right, across = _between(np.arange(width), by, width_of_small)
+    rows = small[..., above, :] * (1 - down)[:, None] + small[..., below, :] * down[:, None]
+    return np.asarray(rows[..., left] * (1 - across) + rows[..., right] * across, np.float32)
+
+
+def _between(
+    pixels: npt.NDArray[np.integer], by: int, count: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]:
+    """Tell between which two small pixels a large one lies, and how far on the way from the one to the other."""
+    place = np.clip((pixels + 0.5) / by - 0.5, 0, count - 1).astype(np.float32)
+    first = place.astype(np.intp)
+    return first, np.minimum(first + 1, count - 1), place - first
+
+
+def reduced(block: npt.NDArray[np.generic], by: int) -> Floats:
     """Average squares of pixels, and all channels; squares at the far sides may be smaller."""
     gray = block.astype(np.float32) if block.ndim == 2 else block.astype(np.float32).mean(axis=2)
     if by == 1:

@@ -6,11 +6,11 @@ itself, is among them and wins where nothing is better. Of a single slice one ha
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import product
-from typing import Final
+from dataclasses import replace
+from functools import partial
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,46 +20,24 @@ from napari_fewshot.frames import Frame, FrameKey, Labels
 from napari_fewshot.segmenter import Concept, FewShotSegmenter, TileProgress
 from napari_fewshot.support import BACKGROUND, UNLABELLED, Shot, SupportSet
 from napari_fewshot.volumes.concept import Consistency, Place, Surroundings, VolumeConcept
-from napari_fewshot.volumes.consistency import Weights, counts, fading, log, reach_of
+from napari_fewshot.volumes.consistency import Evidence, View, Weights, decided, reach_of
 from napari_fewshot.volumes.series import Series, SeriesId, place_along, series_along
 from napari_fewshot.volumes.settings import VolumeSettings
 from napari_fewshot.volumes.slices import Floats
 
-STRENGTHS: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
-TOLERANCES: Final = (0.1, 0.2, 0.4)
+STRENGTHS: Final = (0.0, 0.25, 0.5, 1.0)  # a neighbour never counts more than the slice itself
+TOLERANCES: Final = (0.05, 0.1, 0.2)
 SHARES: Final = (0.0, 0.3)
 SHAPES: Final = (0.5, 1.0, 2.0)
 
 _MOST_LEFT_OUT: Final = 3  # slices: each costs some proposals
-_SIDE: Final = 512  # of a slice that is judged, in pixels; of larger ones every second, third, ... is
+_JUDGED: Final = 512 * 512  # pixels of a slice, in rows around what was painted
+_BLOCKS: Final = 4  # along each side of what is judged: where gains differ from block to block, they are not certain
 _LEAST_GAIN: Final = 1e-3  # of the mean IoU, below which nothing is gained
+_ENOUGH: Final = 0.75  # of the largest gain
 
-
-@dataclass(frozen=True, eq=False)
-class _Trial:
-    """A slice that is left out: what is painted there, and what there is to propose it from.
-
-    Every array has only those pixels that are judged.
-    """
-
-    painted: npt.NDArray[np.int32]  # (N,)
-    own: Floats  # (1 + C, N) logarithms
-    beside: tuple[tuple[Floats, Floats, float], ...]  # (1 + C, N) logarithms, (N,) difference, and fading of neighbours
-    between: Floats | None  # (1 + C, N)
-
-    def counts(self, weights: Weights, channels: int) -> npt.NDArray[np.int64]:
-        """Count (3, 1 + C): pixels that are proposed and true, proposed, and true."""
-        total = self.own.copy()
-        for says, difference, fades in self.beside:
-            total += counts(difference, fades, weights) * says
-        if self.between is not None:
-            total += np.float32(weights.between) * self.between
-        proposed = total.argmax(axis=0)
-        both = np.bincount(self.painted[proposed == self.painted], minlength=channels)
-        return np.stack(
-            [both, np.bincount(proposed, minlength=channels), np.bincount(self.painted, minlength=channels)]
-        )
-
+Counts: TypeAlias = npt.NDArray[np.int64]
+"""(blocks, 3, 1 + C) pixels that are proposed and true, proposed, and true."""
 
 _REMEMBERED: Final = 8
 _remembered: "OrderedDict[object, Weights]" = OrderedDict()
@@ -179,9 +157,7 @@ def best_weights(
         See `TileProgress`.
     """
     usual = Weights()
-    channels = 1 + len(support.class_ids)
-    scores: dict[Weights, npt.NDArray[np.int64]] = {}
-    choices = list(_choices(settings))
+    scores: dict[Weights, list[Counts]] = {}
     near = (0.0, *(SHARES[1:] if sum(bool(shot.class_ids) for shot in shots) > 2 else ()))
     for others, left_out in _left_out(support, shots):
         try:
@@ -194,31 +170,40 @@ def best_weights(
             alone = {shot.key: segmenter.learn(SupportSet([shot]), progress=progress) for shot in singles}
         for share in near:
             looked = Consistency(concept, settings, Weights(near=share), alone).around(Surroundings(tuple(frames)))
-            trial = _trial(looked, left_out, support.class_ids, progress)
-            if trial is None:
-                continue
-            for chosen in choices:
-                weights = replace(chosen, near=share)
-                found = trial.counts(weights, channels)
-                scores[weights] = scores[weights] + found if weights in scores else found
+            for weights, counts in _trial(looked, left_out, support.class_ids, share, progress).items():
+                scores.setdefault(weights, []).append(counts)
     if not scores:
         return usual
-    return _best(scores)
+    return _best({weights: np.concatenate(counts) for weights, counts in scores.items()})
 
 
-def _best(scores: Mapping[Weights, npt.NDArray[np.int64]]) -> Weights:
-    """Choose weights that are better than none by at least half of what the best are.
+def _best(scores: Mapping[Weights, Counts]) -> Weights:
+    """Choose weights that are better than none, by more than the standard error of that; else none.
 
-    Of those the ones that lean on neighbours most: a slice that is left out has no painted neighbours, as many that are
-    proposed for later have, and proposals flicker the less.
+    Of those that gain nearly as much as the best, the ones that keep to edges most, and then lean on neighbours most: a
+    slice that is left out has no painted neighbours, as many that are proposed for later have.
     """
-    found = {weights: _mean_iou(counts) for weights, counts in scores.items()}
-    off = max(iou for weights, iou in found.items() if not weights.strength)
-    most = max(found.values())
-    if most < off + _LEAST_GAIN:
-        return max(found, key=lambda weights: (weights.strength == 0, found[weights], -weights.near))
-    enough = [weights for weights, iou in found.items() if weights.strength and iou >= (off + most) / 2]
-    return max(enough, key=lambda w: (w.strength, w.tolerance, -w.near, -abs(w.between - 1)))
+    found = {weights: _mean_iou(counts.sum(axis=0)) for weights, counts in scores.items()}
+    off = max((w for w in found if not w.strength), key=lambda w: (found[w], -w.near))
+    gains = {w: found[w] - found[off] for w in found if w.strength}
+    certain = [w for w, gain in gains.items() if gain > max(_LEAST_GAIN, _standard_error(scores[w], scores[off]))]
+    if not certain:
+        return off
+    most = max(gains[w] for w in certain)
+    enough = [w for w in certain if gains[w] >= _ENOUGH * most]
+    return max(enough, key=lambda w: (-w.tolerance, w.strength, -w.near, -abs(w.between - 1)))
+
+
+def _standard_error(one: Counts, other: Counts) -> float:
+    """Standard error of the difference of two mean IoU: a jackknife over blocks, each of which is left out once."""
+    judged = one[:, 2].sum(axis=1) > 0
+    one, other = one[judged], other[judged]
+    count = len(one)
+    if count < 2:
+        return np.inf
+    without = ((one.sum(axis=0) - a, other.sum(axis=0) - b) for a, b in zip(one, other, strict=True))
+    gains = np.array([_mean_iou(a) - _mean_iou(b) for a, b in without])
+    return float(np.sqrt((count - 1) * gains.var()))
 
 
 def _mean_iou(counts: npt.NDArray[np.int64]) -> float:
@@ -227,14 +212,6 @@ def _mean_iou(counts: npt.NDArray[np.int64]) -> float:
     union = proposed + true - both
     judged = union > 0
     return float((both[judged] / union[judged]).mean()) if judged.any() else 1.0
-
-
-def _choices(settings: VolumeSettings) -> Iterator[Weights]:
-    shapes = SHAPES if settings.interpolate else (Weights().between,)
-    for between in shapes:
-        yield Weights(strength=0.0, between=between)
-        for strength, tolerance in product(STRENGTHS[1:], TOLERANCES):
-            yield Weights(strength, tolerance, between=between)
 
 
 def _left_out(support: SupportSet, shots: Sequence[Shot]) -> Iterator[tuple[SupportSet, Shot]]:
@@ -264,43 +241,77 @@ def _halves(shot: Shot) -> Iterator[tuple[SupportSet, Shot]]:
 
 
 def _trial(
-    looked: VolumeConcept, left_out: Shot, class_ids: Sequence[int], progress: TileProgress | None
-) -> _Trial | None:
-    """Look at a slice that is left out, and at those around it."""
+    looked: VolumeConcept, left_out: Shot, class_ids: Sequence[int], near: float, progress: TileProgress | None
+) -> dict[Weights, Counts]:
+    """Propose for a slice that is left out in every way there is to choose from; nothing where that cannot be."""
     place = looked.place_of(left_out.frame)
     with suppress(FewShotError), looked.telling(progress):
-        return None if place is None else _looked_at(looked, place, left_out.said, class_ids)
-    return None
+        return {} if place is None else _tried(looked, place, left_out.said, class_ids, near)
+    return {}
 
 
-def _looked_at(looked: VolumeConcept, place: Place, painted: Labels, class_ids: Sequence[int]) -> _Trial | None:
+def _tried(
+    looked: VolumeConcept, place: Place, painted: Labels, class_ids: Sequence[int], near: float
+) -> dict[Weights, Counts]:
     centre = looked.slice_at(place)
-    if centre is None or centre.size != painted.shape:
-        return None
-    by = max(1, -(-max(painted.shape) // _SIDE))
-    at = np.zeros(painted.shape, bool)
-    at[::by, ::by] = painted[::by, ::by] != UNLABELLED
-    if not at.any():
-        return None
-    height, values = centre.size[0], (BACKGROUND, *class_ids)
-    channels = [values.index(value) for value in (BACKGROUND, *centre.class_ids)]
+    rows = _judged_rows(painted)
+    if centre is None or centre.size != painted.shape or not rows:
+        return {}
+    top, bottom = rows
+    neighbours, between, step = looked.neighbours(place), looked.between(place), looked.step(place)
+    values = np.array((BACKGROUND, *centre.class_ids), np.int32)
+    judged = _Judge(painted[top:bottom], class_ids)
+    shapes = SHAPES if looked.interpolates else (Weights().between,)
+    found: dict[Weights, Counts] = {}
 
-    def judged(says: Floats) -> Floats:
-        """Return logarithms of those pixels (1 + C, N), with a channel for every class."""
-        found = np.full((len(values), int(at.sum())), log(np.zeros(1, np.float32))[0], np.float32)
-        found[channels] = says[:, at]
-        return found
+    def judge(weights: Weights, decide: Callable[[Weights], Floats]) -> None:
+        counts = None
+        for share in shapes:
+            chosen = replace(weights, between=share)
+            if counts is None or between is not None:
+                counts = judged.counts(values[decide(chosen).argmax(axis=0)])
+            found[chosen] = counts
 
-    beside = tuple(
-        (
-            judged(neighbour.says(0, height)),
-            neighbour.difference(0, height)[at],
-            fading(neighbour.away, looked.step(place)),
-        )
-        for neighbour in looked.neighbours(place)
+    judge(
+        Weights(strength=0.0, near=near),
+        lambda weights: decided(centre, neighbours, weights, step, top, bottom, between),
     )
-    between = looked.between(place)
-    channel = np.zeros(UNLABELLED + 1, np.int32)
-    channel[list(values)] = range(len(values))
-    own = judged(log(centre.rows(0, height)))
-    return _Trial(channel[painted[at]], own, beside, None if between is None else judged(log(between)))
+    view = View(centre, neighbours, step, top, bottom)
+    for tolerance in TOLERANCES:
+        evidence = Evidence(view, tolerance)
+        for strength in STRENGTHS[1:]:
+            judge(Weights(strength, tolerance, near), partial(evidence.weighed, between=between))
+    return found
+
+
+def _judged_rows(painted: Labels) -> tuple[int, int] | None:
+    """Rows that are judged: as many as are few enough, around the middle of what was painted; None where nothing is."""
+    there = np.flatnonzero((painted != UNLABELLED).any(axis=1))
+    if not len(there):
+        return None
+    height, width = painted.shape
+    count = min(height, max(1, _JUDGED // width))
+    top = int(np.clip((there[0] + there[-1] + 1 - count) // 2, 0, height - count))
+    return top, top + count
+
+
+class _Judge:
+    """Counts pixels in blocks of what was painted."""
+
+    def __init__(self, painted: Labels, class_ids: Sequence[int]) -> None:
+        (y, x), (height, width) = np.nonzero(painted != UNLABELLED), painted.shape
+        self._at, self._channels = (y, x), 1 + len(class_ids)
+        self._channel = np.zeros(UNLABELLED + 1, np.int32)
+        self._channel[[BACKGROUND, *class_ids]] = range(self._channels)
+        self._block = (y * _BLOCKS // height * _BLOCKS + x * _BLOCKS // width) * self._channels
+        self._true = self._channel[painted[self._at]]
+
+    def counts(self, labels: Labels) -> Counts:
+        """Count what is proposed and true, proposed, and true."""
+        proposed = self._channel[labels[self._at]]
+        right = proposed == self._true
+        places = (self._block[right] + proposed[right], self._block + proposed, self._block + self._true)
+        size = _BLOCKS * _BLOCKS * self._channels
+        return np.stack(
+            [np.bincount(at, minlength=size).reshape(-1, self._channels) for at in places], axis=1
+        )  # (blocks, 3, 1 + C)
