@@ -4,8 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 from qtpy.QtWidgets import QFileDialog
+
+from tests.ui.conftest import propose_on_disks, wait_until
 
 
 def test_the_dock_starts_shows_and_cancels_a_run(
@@ -28,3 +32,24 @@ def test_the_dock_starts_shows_and_cancels_a_run(
     box.stop.click()
     assert (dock.cluster.runs, box.start.isEnabled(), box.stop.isEnabled()) == (False, True, False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_button_lets_a_cluster_do_what_the_dock_has_learnt(
+    opened: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    viewer, dock = opened()
+    propose_on_disks(viewer, dock)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path / "labelled here"))
+    box, shown = dock.panel.cluster, set()
+    dock.cluster.changed.connect(lambda: shown.add(box.line.text()))
+    box.place.setText("local:1")
+    box.start.click()
+    assert box.stop.isEnabled()
+    wait_until(lambda: not dock.cluster.runs, 120)
+    assert not dock.controller.reporter.error
+    assert {"Starting workers ...", "3 of 3 images"} <= shown
+    labels = tifffile.imread(tmp_path / "labelled here/disks_labels.tif")
+    np.testing.assert_array_equal(labels[0], viewer.layers["disks labels"].data[0])
+    np.testing.assert_array_equal(labels[1:], viewer.layers["disks proposals"].data[1:])
+    assert (box.start.isEnabled(), box.stop.isEnabled(), box.line.isHidden()) == (True, False, True)
