@@ -20,6 +20,7 @@ from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import FrameState, Session
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import OF_COMPANIONS, OF_THE_WINDOW, Action
+from napari_fewshot.ui.axes import Cut
 from napari_fewshot.ui.controller import Controller
 from napari_fewshot.ui.forecast import Forecast, duration
 from napari_fewshot.ui.machine import Room
@@ -100,6 +101,7 @@ class FakeLayers:
         self.written: dict[Any, np.ndarray] = {}
         self.at: Any = next(((uid, 0) for uid in stacks), None)
         self.trouble = ""
+        self.seen_cut: Cut | None = None
         self.brush: tuple[Any, int, bool] | None = None
         self.depth_axes: dict[str, int | None] = {}
         self.drawn: dict[Any, list[Box]] = {}
@@ -166,6 +168,14 @@ class FakeLayers:
         if self.trouble:
             raise ImageError(self.trouble)
         return self.at
+
+    def cut(self) -> Cut | None:
+        return self.seen_cut
+
+    def is_cut_painted(self, cut: Cut) -> bool:
+        return any(
+            bool(cut.line_of(painted).any()) for key in cut.keys if (painted := self.painted(key)) is not None
+        )
 
     def go_to(self, key: Any) -> None:
         self.at = key

@@ -1,14 +1,15 @@
 """Which axes of an image layer are its plane, its sliders and its channels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_fewshot.errors import ImageError, MaskError
+from napari_fewshot.frames import FrameKey
 from napari_fewshot.io.units import axis_letter
 
 _MORE_AXES = "TPQARHE"
@@ -96,6 +97,18 @@ class Layout:
             return (*self.size, self.shape[-1])
         return self.size if self.channel_axis is None else (*self.size, self.shape[self.channel_axis])
 
+    def cut(self, displayed: Collection[int]) -> tuple[int, int] | None:
+        """Tell which cut through a stack is looked at: the slider that is seen, and the axis of the plane that is not.
+
+        None where it is not one of each.
+
+        >>> Layout((5, 2, 64, 48), channel_axis=1).cut({0, 3})
+        (0, 2)
+        """
+        through = [axis for axis in self.sliders if axis in displayed]
+        across = [axis for axis in self.plane if axis not in displayed]
+        return (through[0], across[0]) if len(through) == len(across) == 1 and len(displayed) == 2 else None
+
     def positions(self) -> Iterator[tuple[int, ...]]:
         """Every position of the sliders."""
         return iter(np.ndindex(self.stack_shape))
@@ -162,6 +175,32 @@ class Layout:
         if channel is not None and self.channel_axis is not None:
             selection[self.channel_axis] = channel
         return selection
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A cut through a stack, at right angles to its slices.
+
+    Attributes
+    ----------
+    keys
+        The slices that it crosses, in their order.
+    across
+        The axis of the slices that it is at right angles to.
+    index
+        Where on that axis it is.
+    name
+        What to call it.
+    """
+
+    keys: tuple[FrameKey, ...]
+    across: Literal["y", "x"]
+    index: int
+    name: str
+
+    def line_of(self, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The pixels of a slice (H, W) that lie on it (W,) or (H,)."""
+        return plane[self.index] if self.across == "y" else plane[:, self.index]
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import Session
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import Action
+from napari_fewshot.ui.cuts import Cuts
 from napari_fewshot.ui.deciding import Deciding
 from napari_fewshot.ui.doubt import Doubt
 from napari_fewshot.ui.exporting import Exporting
@@ -134,12 +135,13 @@ class Controller:
         self.teaching = Teaching(
             session, layers, self.sync, self.palette, self.proposing, self.reporter, self.objects
         )  # fmt: skip
+        self.cuts = Cuts(session, layers, self.sync, self.palette, self.teaching, self.proposing)
         self.deciding = Deciding(
             session, layers, self.sync, self.palette, self.teaching, self.proposing, self.review
         )  # fmt: skip
         self.exporting = Exporting(session, view, layers, exporter, self.reporter)
         self._builder = StateBuilder(
-            session, layers, reporter=self.reporter, palette=self.palette, teaching=self.teaching,
+            session, layers, reporter=self.reporter, palette=self.palette, teaching=self.teaching, cuts=self.cuts,
             deciding=self.deciding, proposing=self.proposing, exporting=self.exporting, review=self.review,
             doubt=self.doubt, prospects=self.prospects, upkeep=upkeep, models=models,
         )  # fmt: skip
@@ -335,8 +337,12 @@ class Controller:
 
     @_reported
     def teach(self) -> None:
-        """Learn from what is painted, or in boxes, on the slice on screen."""
-        self.teaching.teach()
+        """Learn from what is painted, or in boxes, on the slice, or the cut through a stack, on screen."""
+        cut = self.cuts.shown
+        if cut is not None:
+            self.cuts.teach(cut)
+        else:
+            self.teaching.teach()
 
     @_reported
     def nothing_here(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from weakref import ref
 
 import numpy as np
@@ -19,7 +19,7 @@ from napari_fewshot.errors import ImageError, MaskError
 from napari_fewshot.frames import Frame, FrameKey, Stack
 from napari_fewshot.frames import Labels as LabelMap
 from napari_fewshot.support import LabelClass
-from napari_fewshot.ui.axes import Layout, LazyFrame, guess_channel_axis, guess_depth_axis, slider_letters
+from napari_fewshot.ui.axes import Cut, Layout, LazyFrame, guess_channel_axis, guess_depth_axis, slider_letters
 from napari_fewshot.ui.box_layer import box_layer, boxes_on, colour_boxes, draw_with, take_over
 from napari_fewshot.ui.layer_geometry import geometry_like, units_of, world_to_layer_units
 from napari_fewshot.ui.overlay_layer import overlay_layer, redraw
@@ -228,14 +228,49 @@ class LayerLink:
         offset = dims.ndim - layout.ndim
         if {axis - offset for axis in dims.displayed} != set(layout.plane):
             raise ImageError(
-                f"'{name}' is shown along other axes than its height and width; "
+                f"'{name}' is shown along other axes than its height and width, where one can only paint and teach; "
                 "roll the axes back with the button at the bottom left, or choose another channel axis under Advanced"
             )
-        point = self._data_point(linked)
-        position = tuple(int(np.round(point[axis])) for axis in layout.sliders)
-        if not all(0 <= place < count for place, count in zip(position, layout.stack_shape, strict=True)):
+        return self._place_of(linked, layout.sliders, layout.stack_shape)
+
+    def _place_of(self, linked: _Linked, axes: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
+        """Where the sliders stand along some axes of an image, which have so many places."""
+        name, point = linked.image.name, self._data_point(linked)
+        position = tuple(int(np.round(point[axis])) for axis in axes)
+        if not all(0 <= place < count for place, count in zip(position, counts, strict=True)):
             raise ImageError(f"'{name}' has no slice at this slider position; move the slider back into the image")
         return position
+
+    def cut(self) -> Cut | None:
+        """The cut through a chosen stack that is on screen, None where slices are."""
+        linked, dims = self._current_image(), self._viewer.dims
+        if linked is None or dims.ndisplay != 2:
+            return None
+        layout = linked.layout
+        seen = layout.cut({axis - (dims.ndim - layout.ndim) for axis in dims.displayed})
+        if seen is None:
+            return None
+        through, across = seen
+        places = tuple(axis for axis in (*layout.sliders, across) if axis != through)
+        try:
+            *others, index = self._place_of(linked, places, [layout.shape[axis] for axis in places])
+        except ImageError:  # the slider of a larger image beside it
+            return None
+        at = layout.sliders.index(through)
+        keys: list[FrameKey] = [
+            (linked.uid, *others[:at], place, *others[at:]) for place in range(layout.shape[through])
+        ]
+        side: Literal["y", "x"] = "y" if across == layout.plane[0] else "x"
+        return Cut(tuple(keys), side, index, f"a cut through '{linked.image.name}' at {side} = {index}")
+
+    def is_cut_painted(self, cut: Cut) -> bool:
+        """Whether anything is painted on a cut."""
+        for key in cut.keys:
+            linked, position = self._find(key)
+            layer = None if linked is None else linked.labels if linked.labels is not None else self._adoptable(linked)
+            if linked is not None and layer is not None and cut.line_of(_view_of(linked, layer, position)).any():
+                return True
+        return False
 
     def go_to(self, key: FrameKey) -> None:
         """Bring a frame on screen: its image in front, the sliders at its slice."""
@@ -818,7 +853,7 @@ class LayerLink:
         index = linked.layout.label_index(position, layer.data.ndim)
         layer.data[index] = labels
         with self._quietly(), suppress(ImageError):
-            if self._position(linked) == position:
+            if self.cut() is not None or self._position(linked) == position:
                 layer.refresh(extent=False)
 
     def _write(

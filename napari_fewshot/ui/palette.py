@@ -109,7 +109,12 @@ class Palette:
         return order[(order.index(self.brush) + 1) % len(order)]
 
     def take_brush(self) -> None:
-        """Take the brush: on the proposal where one is open, on the labels otherwise."""
+        """Take the brush: on the proposal where one is open, on the labels otherwise, as on a cut through a stack."""
+        cut = self._layers.cut()
+        if cut is not None:
+            self._sync.ensure_labels(uid_of(cut.keys[0]))
+            self._layers.take_brush(cut.keys[0], self.brush, on_proposal=False)
+            return
         key = self._sync.shown()
         on_proposal = self._session.proposal(key) is not None
         if on_proposal:

@@ -13,6 +13,7 @@ from napari_fewshot.frames import Frame, FrameKey, Labels
 from napari_fewshot.models.cache_settings import CacheSettings, CacheUsage
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.support import LabelClass
+from napari_fewshot.ui.axes import Cut
 from napari_fewshot.ui.state import DockState, ImageChoice, OverlayPicture
 
 PAINTED_BACKGROUND = 254
@@ -122,6 +123,14 @@ class Layers(Protocol):
 
     def shown(self) -> FrameKey | None:
         """The frame on screen, None where no chosen image is there; raises ImageError where it cannot be told."""
+        ...
+
+    def cut(self) -> Cut | None:
+        """The cut through a chosen stack that is on screen, None where slices are."""
+        ...
+
+    def is_cut_painted(self, cut: Cut) -> bool:
+        """Whether anything is painted on a cut."""
         ...
 
     def go_to(self, key: FrameKey) -> None:

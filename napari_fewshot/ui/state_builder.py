@@ -7,6 +7,7 @@ from napari_fewshot.frames import FrameKey
 from napari_fewshot.session import FrameState, OpenProposal, Session
 from napari_fewshot.support import SupportSet
 from napari_fewshot.ui.actions import Action
+from napari_fewshot.ui.cuts import Cuts
 from napari_fewshot.ui.deciding import Deciding
 from napari_fewshot.ui.doubt import Doubt
 from napari_fewshot.ui.exporting import Exporting
@@ -32,23 +33,26 @@ class StateBuilder:
         What was taught, proposed and decided.
     layers
         The viewer's layers.
-    reporter, palette, teaching, deciding, proposing, exporting, review, doubt, prospects, upkeep, models
+    reporter, palette, teaching, cuts, deciding, proposing, exporting, review, doubt, prospects, upkeep, models
         The parts of the controller.
     """
 
     def __init__(
-        self, session: Session, layers: Layers, *, reporter: Reporter, palette: Palette, teaching: Teaching,
+        self, session: Session, layers: Layers, *, reporter: Reporter, palette: Palette, teaching: Teaching, cuts: Cuts,
         deciding: Deciding, proposing: Proposing, exporting: Exporting, review: Review, doubt: Doubt,
         prospects: Prospects, upkeep: Upkeep, models: ModelChoice,
     ) -> None:  # fmt: skip
         self._session, self._layers, self._reporter, self._palette = session, layers, reporter, palette
         self._teaching, self._deciding, self._proposing, self._exporting = teaching, deciding, proposing, exporting
+        self._cuts = cuts
         self._review, self._doubt, self._prospects = review, doubt, prospects
         self._upkeep, self._models = upkeep, models
 
     def build(self) -> DockState:
         """Return how things stand now."""
-        key, painted, trouble = self._on_screen()
+        (key, painted, trouble), cut = self._on_screen(), self._cuts.shown
+        if cut is not None:
+            trouble = self._cuts.ask(cut)
         waiting = None if key is None else self._session.proposal(key)
         now = self._situation(key, waiting, painted=painted, trouble=trouble)
         support = self._session.support
@@ -70,7 +74,7 @@ class StateBuilder:
             overlay=self._doubt.overlay,
             overlay_note=self._doubt.note,
             above=above,
-            enabled=self._enabled(now, support, above),
+            enabled=self._enabled(now, support, above) | (_ON_CUTS if cut is not None else frozenset()),
             correcting=waiting is not None,
             progress=self._progress(),
             estimate=prospect.estimate,
@@ -118,7 +122,12 @@ class StateBuilder:
             running=self._proposing.is_running,
             undecided=bool(proposals)
             or not support.class_ids
-            or any(session.state(k) in open_states for k in session.frames),
+            or any(session.state(k) in open_states for k in session.frames)
+            or any(
+                shot.is_partial and session.state(shot.key) is FrameState.TAUGHT
+                for shot in support
+                if shot.key in session.frames
+            ),
         )
 
     def _enabled(self, now: Situation, support: SupportSet, above: int) -> frozenset[Action]:
@@ -160,6 +169,7 @@ class StateBuilder:
         return self._proposing.progress() or (Progress(0, 0, writing) if writing else None)
 
 
+_ON_CUTS = frozenset({Action.PAINT, Action.TEACH, Action.NEXT_CLASS})
 _ALWAYS = frozenset(
     {
         Action.ADD_CLASS,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_fewshot.ui.axes import guess_depth_axis, slider_letters
+from napari_fewshot.ui.actions import Action
+from napari_fewshot.ui.axes import Cut, guess_depth_axis, slider_letters
 from napari_fewshot.volumes.settings import VolumeSettings
 from tests.fakes import BrightnessSegmenter
 from tests.test_controller import Dock
@@ -86,3 +87,61 @@ def test_axes_have_the_letters_that_their_names_say(names, sliders, depth, lette
 def test_a_person_may_say_that_the_axes_are_others() -> None:
     assert slider_letters(("-4", "-3", "-2", "-1"), (0, 1), depth=0) == "ZT"
     assert slider_letters(("z", "y", "x"), (0,), depth=None) == "T"
+
+
+def _look_at_cut(dock: Dock, row: int) -> Cut:
+    cut = Cut(tuple(("a", z) for z in range(SLICES)), "y", row, f"a cut through 'a' at y = {row}")
+    dock.layers.seen_cut, dock.layers.trouble = cut, "'a' is shown along other axes"
+    return cut
+
+
+def test_what_is_painted_on_a_cut_is_taught_on_every_slice_that_it_crosses_and_taken_back_in_one_step() -> None:
+    dock = Dock(BrightnessSegmenter(), a=TUBE.images)
+    cut = _look_at_cut(dock, 16)
+    dock.controller.slice_changed()
+    assert "a cut through 'a' at y = 16" in dock.state.next_step
+    assert {Action.PAINT, Action.TEACH} <= dock.state.enabled
+    dock.controller.paint()
+    assert dock.layers.brush == (("a", 0), 1, False)
+    dock.layers.label_stacks["a"][:, 16] = TUBE.labels[:, 16]
+    dock.controller.teach()
+    assert not dock.state.error
+    shots = {shot.key: shot.labels for shot in dock.session.support}
+    assert set(shots) == set(cut.keys)
+    for z in range(SLICES):
+        np.testing.assert_array_equal(shots["a", z][16], TUBE.labels[z, 16])
+        assert (np.delete(shots["a", z], 16, axis=0) == 255).all()
+        np.testing.assert_array_equal(dock.layers.painted(("a", z))[16], np.where(TUBE.labels[z, 16], 1, 254))
+        assert not np.delete(dock.layers.painted(("a", z)), 16, axis=0).any()
+    dock.controller.propose()
+    dock.runner.finish()
+    assert (np.stack([dock.layers.proposed(("a", z)) for z in range(SLICES)]) == TUBE.labels).mean() > 0.8
+    dock.controller.undo()
+    assert not dock.session.support.shots
+
+
+def test_on_a_cut_what_is_accepted_or_taught_in_full_stays_and_strokes_beside_it_stay_as_they_are(dock: Dock) -> None:
+    dock.controller.propose()
+    dock.runner.finish()
+    dock.session.accept_many([("a", 7)])
+    accepted = dock.session.labels(("a", 7))
+    dock.layers.label_stacks["a"][2, 3, 3] = 1  # not on the cut, and not taught
+    _look_at_cut(dock, 12)
+    dock.layers.label_stacks["a"][:, 12, 10:14], dock.layers.label_stacks["a"][:, 12, :4] = 1, 254
+    dock.controller.teach()
+    assert not dock.state.error
+    shots = {shot.key: shot.labels for shot in dock.session.support}
+    assert set(shots) == {("a", z) for z in range(SLICES)} - {("a", 7)}
+    np.testing.assert_array_equal(shots["a", 4], TUBE.labels[4])
+    assert (shots["a", 2] != 255).sum() == 8
+    assert dock.layers.painted(("a", 2))[3, 3] == 1
+    np.testing.assert_array_equal(dock.session.labels(("a", 7)), accepted)
+
+
+def test_a_cut_on_which_nothing_is_painted_is_not_taught_and_the_brush_is_handed_over() -> None:
+    dock = Dock(BrightnessSegmenter(), a=TUBE.images)
+    _look_at_cut(dock, 16)
+    dock.controller.teach()
+    assert "Nothing is painted on a cut through 'a'" in dock.state.error
+    assert dock.layers.brush == (("a", 0), 1, False)
+    assert not dock.session.support.shots
