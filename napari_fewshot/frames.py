@@ -162,6 +162,10 @@ class Stack:
         chosen = sorted({round(i * (len(images) - 1) / 8) for i in range(9)})
         return cls(lambda: [images[i] for i in chosen], axes, steps)
 
+    def with_axes(self, axes: str, steps: Sequence[float | None]) -> "Stack":
+        """The same images, of which somebody says that they lie along other axes."""
+        return Stack(self._samples, axes, steps)
+
     def samples(self) -> Iterator["Pixels"]:
         """Go through some of the images, leaving out those that cannot be opened (any more)."""
         for image in self._samples():

@@ -32,7 +32,15 @@ from napari_fewshot.propagation import FrameFailure, PropagationSettings, RunPro
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.provenance import FrameProvenance, OriginMap, count, in_a_word, of_proposal
 from napari_fewshot.segmenter import FewShotSegmenter, SegmenterSettings
-from napari_fewshot.session_folder import MissingImage, SessionContents, SessionFolder, image_name, opened_frames
+from napari_fewshot.session_folder import (
+    MissingImage,
+    SessionContents,
+    SessionFolder,
+    axes_of,
+    image_name,
+    opened_frames,
+    with_axes,
+)
 from napari_fewshot.session_state import (
     Effort,
     SessionState,
@@ -911,7 +919,7 @@ class Session:
         known = self._missing[name]
         place = replace(known.place, path=str(Path(path).expanduser().absolute()))
         shapes = {key: list(frame.size or ()) for key, frame in self._frames.items() if image_name(key) == name}
-        frames = opened_frames(name, place, shapes)
+        frames = with_axes(opened_frames(name, place, shapes), axes_of(self._frames))
         if not frames:
             raise ReadError(f"{place.path} is not the image '{name}'; choose another file")
         self.set_place(name, place)

@@ -200,6 +200,10 @@ class SessionFolder:
                 {"name": name, **asdict(known.place), **{k: v for k, v in asdict(known).items() if k != "place"}}
                 for name, known in images.items()
             ],
+            "stacks": [
+                {"name": name, "axes": axes, "steps": list(steps)}
+                for name, (axes, steps) in axes_of(contents.frames).items()
+            ],
             "frames": frames,
         }
 
@@ -476,6 +480,7 @@ class _Reading:
         self._classes = tuple(LabelClass(**each) for each in head["classes"])
         self._taught = [_key_in(key) for key in head["taught"]]
         self.images = {_text(each["name"]): _image_in(each) for each in head["images"]}
+        self._axes = {_text(each["name"]): _axes_in(each) for each in head.get("stacks", [])}
         self._records = {_key_in(record["key"]): record for record in head["frames"]}
         self.embedded: dict[FrameKey, tuple[str, int]] = {}
         """Frames of which the pixels are kept: under what name, and how much they are."""
@@ -498,6 +503,7 @@ class _Reading:
         """Put everything together, with the images that were found."""
         frames = {key: self._frame(key, found) for key in self._records}
         frames = _stacked(frames, {key for key, record in self._records.items() if record.get("stacked")})
+        frames = with_axes(frames, self._axes)
         arrays = self._arrays
         shots = []
         for key in self._taught:
@@ -586,6 +592,42 @@ def _stacked(frames: Mapping[FrameKey, Frame], stacked: set[FrameKey]) -> dict[F
             images.setdefault(image_name(key), []).append(frames[key].image)
     stacks = {name: Stack.of(each) for name, each in images.items()}
     return {key: replace(f, stack=stacks[image_name(key)]) if key in stacked else f for key, f in frames.items()}
+
+
+StackAxes = tuple[str, tuple[float | None, ...]]
+"""Letters of the axes that images of a stack lie along, and the distances of two images along each."""
+
+
+def axes_of(frames: Mapping[FrameKey, Frame]) -> dict[str, StackAxes]:
+    """Return what axes the frames of each image lie along, as far as it is known."""
+    return {
+        image_name(key): (frame.stack.axes, frame.stack.steps)
+        for key, frame in frames.items()
+        if frame.stack is not None and frame.stack.axes
+    }
+
+
+def with_axes(frames: Mapping[FrameKey, Frame], axes: Mapping[str, StackAxes]) -> dict[FrameKey, Frame]:
+    """Let the frames of images lie along these axes, whatever their files say: a person may have known better."""
+    stacks: dict[str, Stack] = {}
+    found = {}
+    for key, frame in frames.items():
+        name = image_name(key)
+        if name in axes and not isinstance(key, str) and len(key) - 1 == len(axes[name][0]):
+            letters, steps = axes[name]
+            if frame.stack is None or frame.stack.axes != letters:
+                if name not in stacks:
+                    stacks[name] = (frame.stack or Stack(list)).with_axes(letters, steps)
+                frame = replace(frame, stack=stacks[name])
+        found[key] = frame
+    return found
+
+
+def _axes_in(entry: dict[str, Any]) -> StackAxes:
+    axes, steps = _text(entry["axes"]), tuple(None if step is None else float(step) for step in entry["steps"])
+    if len(set(axes)) != len(axes) or not axes.isalpha() or len(steps) not in (0, len(axes)):
+        raise ValueError(f"a stack cannot lie along '{axes}'")
+    return axes, steps
 
 
 def _sealed(head: dict[str, Any]) -> bytes:

@@ -116,6 +116,9 @@ class FakeImages:
             self._layers.names[name] = name
         return name
 
+    def lie_along(self, uid: str, axes: str) -> None:
+        raise AssertionError("nothing is known of axes")
+
     def frames(self) -> dict[FrameKey, Frame]:
         return {frame.key: frame for frame in self._layers.frames()}
 

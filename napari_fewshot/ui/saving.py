@@ -19,7 +19,7 @@ from napari_fewshot.errors import ReadError
 from napari_fewshot.frames import Frame, FrameKey, Labels
 from napari_fewshot.io.image_places import ImagePlace
 from napari_fewshot.session import Session
-from napari_fewshot.session_folder import MissingImage, SessionContents, SessionFolder, image_name
+from napari_fewshot.session_folder import MissingImage, SessionContents, SessionFolder, axes_of, image_name
 from napari_fewshot.support import BACKGROUND, UNLABELLED
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, Layers
 
@@ -41,6 +41,10 @@ class Images(Protocol):
 
     def show(self, name: str, frames: Sequence[Frame]) -> str:
         """Bring an image on screen that lies in no file."""
+        ...
+
+    def lie_along(self, uid: str, axes: str) -> None:
+        """Say which of the axes that one moves along is depth: a letter for each."""
         ...
 
     def frames(self) -> Mapping[FrameKey, Frame]:
@@ -171,6 +175,8 @@ class Saving:
         for name, frames in kept.items():
             names[name] = self._images.show(name, frames)
         contents = contents.renamed({old: new for old, new in names.items() if old != new})
+        for name, (axes, _) in axes_of(contents.frames).items():
+            self._images.lie_along(name, axes)
         there = self._images.frames()
         for key, frame in contents.frames.items():
             if key not in there or (frame.size is not None and there[key].size != frame.size):

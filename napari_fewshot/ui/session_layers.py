@@ -84,7 +84,9 @@ class SessionLayers:
             pixels[tuple(map(int, position))] = plane
         colours = planes[0].ndim == 3 and planes[0].shape[-1] in _RGB
         spacing = frames[0].spacing or (1.0, 1.0)
-        scale = (*(1.0 for _ in stack_shape), *spacing)
+        steps = () if frames[0].stack is None else frames[0].stack.steps
+        apart = steps if len(steps) == len(stack_shape) else (None,) * len(stack_shape)
+        scale = (*(step or 1.0 for step in apart), *spacing)
         if planes[0].ndim == 3 and not colours:
             scale = (*scale, 1.0)
         self._viewer.add_image(pixels, name=name, rgb=colours, scale=scale)
@@ -92,6 +94,13 @@ class SessionLayers:
         if planes[0].ndim == 3 and not colours:
             self._link.set_channel_axis(uid, pixels.ndim - 1)
         return uid
+
+    def lie_along(self, uid: str, axes: str) -> None:
+        """Say which of the axes that one moves along is depth: a letter for each."""
+        choice = next((choice for choice in self._link.images() if choice.uid == uid), None)
+        if choice is not None and len(choice.sliders) == len(axes):
+            depth = [axis for (axis, _), letter in zip(choice.sliders, axes, strict=True) if letter == "Z"]
+            self._link.set_depth_axis(uid, depth[0] if depth else None)
 
     def frames(self) -> Mapping[FrameKey, Frame]:
         """Every frame of every chosen image."""

@@ -1,6 +1,7 @@
 """A stack in a real window: slices that decide together, and paint on a cut through them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 pytest.importorskip("napari")
 
+from napari_fewshot import open_session
 from napari_fewshot.volumes.settings import VolumeSettings
 from tests.fakes import BrightnessSegmenter
 from tests.ui.conftest import iou, wait_for_threads, wait_until
@@ -113,6 +115,7 @@ def test_somebody_rolls_the_axes_paints_on_a_cut_and_slices_learn_from_it(
     labels = viewer.layers["tube labels"]
     assert viewer.layers.selection.active is labels
     assert (labels.mode, labels.selected_label) == ("paint", 1)
+    labels.brush_size = 1
     line = np.s_[:, 17] if across == "y" else np.s_[:, :, 17]
     assert TUBE.labels[line].any()
     for z, at in np.argwhere(TUBE.labels[line]):
@@ -134,3 +137,43 @@ def test_somebody_rolls_the_axes_paints_on_a_cut_and_slices_learn_from_it(
     dock.controller.use_propagation({"volume": VolumeSettings("z")})
     _propose(dock)
     assert iou(viewer.layers["tube proposals"].data == 1, TUBE.labels == 1) > 0.7
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_the_axis_of_depth_and_what_was_chosen_for_it_come_back(
+    opened: Callable[..., Any], tmp_path: Path, in_file: bool
+) -> None:
+    viewer, dock = opened(BrightnessSegmenter())
+    movie = np.stack([TUBE.images[:3], TUBE.images[3:6]])  # (2, 3, Y, X)
+    if in_file:
+        np.save(tmp_path / "movie.npy", movie)
+        viewer.open(tmp_path / "movie.npy", plugin="napari")
+    else:
+        viewer.add_image(movie, name="movie", scale=(5, 4, 1, 1))
+    assert dock.controller.session.frame(("movie", 0, 0)).stack.axes == "TZ"
+    dock.controller.paint()
+    viewer.layers["movie labels"].data[1, 2] = TUBE.labels[5]
+    viewer.dims.current_step = (1, 2, *viewer.dims.current_step[2:])
+    dock.controller.teach()
+    chosen = VolumeSettings("z", last=1, min_extent=2)
+    dock.controller.use_propagation({"volume": chosen})
+    dock.panel.depth_axis_chosen.emit("movie", 0)
+    wait_until(lambda: dock.saving.folder is not None and dock.saving.line.startswith("Saved in"))
+    folder = dock.saving.folder
+    viewer.close()
+
+    headless = open_session(folder)
+    assert headless.propagation.volume == chosen
+    assert {frame.stack.axes for frame in headless.frames.values()} == {"ZT"}
+    assert headless.frame(("movie", 0, 0)).stack.steps == ((1, 1) if in_file else (5, 4))
+    viewer, dock = opened(BrightnessSegmenter())
+    dock.open_session(folder)
+    wait_for_threads(dock)
+    assert not dock.panel.error_text.text()
+    (image,) = dock.controller.sync._layers.images()
+    assert (image.depth_axis, image.stack_axes) == (0, "ZT")
+    assert dock.panel.volumes.neighbours.isChecked()
+    assert (dock.panel.volumes.along.currentData(), dock.panel.volumes.last.value()) == ("Z", 1)
+    assert {frame.stack.axes for frame in dock.controller.session.frames.values()} == {"ZT"}
+    if not in_file:
+        np.testing.assert_allclose(viewer.layers["movie"].scale, (5, 4, 1, 1))
