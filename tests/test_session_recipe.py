@@ -111,7 +111,8 @@ def test_images_that_lie_in_no_file_are_written_beside_the_recipe(
     monkeypatch.setattr("napari_fewshot.models.load_segmenter", lambda *_, **__: BrightnessSegmenter())
     session = Session(classes=[LabelClass(1, "square", "#112233")], load=lambda _: BrightnessSegmenter())
     positions = list(np.ndindex(*image.shape[: -3 if image.shape[-1] < 4 else -2]))
-    known = Stack(lambda: [], "TZ" if len(positions[0]) == 2 else "Z", (2.5,)) if positions[0] else None
+    axes = "TZ"[-len(positions[0]) :]
+    known = Stack(lambda: [], axes, (None, 2.5)[-len(axes) :]) if positions[0] else None
     keys: list[FrameKey] = [("in memory", *at) if at else "in memory" for at in positions]
     session.add_frames(
         Frame(key, image[at], (0.5, 0.25), known) for key, at in zip(keys, positions, strict=True)
@@ -212,10 +213,10 @@ def test_an_image_that_is_no_longer_what_was_taught_is_refused(session: Session)
 @pytest.mark.parametrize("index", [..., 1, (0, 2), slice(0, 2), (slice(None), 1), (1, slice(1, 3), slice(0, 9))])
 def test_masks_of_a_stack_are_made_where_they_are_read(index: object) -> None:
     labels = np.arange(np.prod(SIZE)).reshape(SIZE) % 3
-    shots = {(1, 2): Shot(Frame("a", np.zeros(SIZE, np.uint8)), labels)}
+    planes = {(1, 2): labels.astype(np.int32)}
     whole = np.full((2, 3, *SIZE), 255, np.uint8)
     whole[1, 2] = labels
-    np.testing.assert_array_equal(Painted(shots, whole.shape)[index], whole[index])  # type: ignore[index]
+    np.testing.assert_array_equal(Painted(planes, whole.shape, whole.dtype, 255)[index], whole[index])  # type: ignore[index]
 
 
 def test_recipes_of_before_are_read_as_they_were(session: Session) -> None:

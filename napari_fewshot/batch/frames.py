@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_fewshot.batch.planes import StoredPlane, plane_of, read_plane, write_plane
 from napari_fewshot.errors import ExportError, FewShotError
-from napari_fewshot.frames import Frame, FrameKey, Labels
+from napari_fewshot.frames import Frame, FrameKey, Instances, Labels
 from napari_fewshot.io.formats import one_after_the_other
 from napari_fewshot.io.image_file import ImageFile
 from napari_fewshot.io.images import Place, open_images
@@ -100,6 +100,8 @@ class Job:
         As for `open_images`.
     human
         (H, W) what a person labelled on this frame, 255 where unknown; None where nobody did, and for a part.
+    instances
+        (H, W) which of these pixels a person said to be of which object; None where nobody did.
     part
         Of a large frame, which `Divides`; None for the whole.
     """
@@ -111,6 +113,7 @@ class Job:
     axes: str = ""
     human: Labels | None = None
     part: Region | None = None
+    instances: Instances | None = None
 
 
 @dataclass(frozen=True)
@@ -192,9 +195,10 @@ def _proposed(job: Job, concept: Concept, settings: PropagationSettings, progres
         )
         return StoredPlane(part.labels.astype(np.uint8), PlaneNote("proposed"), part.note, part.evidence)
     frame = frame_of(job)
-    shot = None if job.human is None else Shot(frame, job.human)
+    shot = None if job.human is None else Shot(frame, job.human, instances=job.instances)
     proposal = propose_one(concept, frame, shot, settings, progress)
-    return StoredPlane(proposal.labels.astype(np.uint8), PlaneNote("proposed", proposal.score), proposal.note)
+    note = PlaneNote("proposed", proposal.score)
+    return StoredPlane(proposal.labels.astype(np.uint8), note, proposal.note, instances=proposal.instances)
 
 
 def frame_of(job: Job) -> Frame:

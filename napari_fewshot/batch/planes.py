@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from napari_fewshot.frames import Instances
 from napari_fewshot.io.atomic import replacing
 from napari_fewshot.io.label_stack import PlaneNote, Position
 from napari_fewshot.segmenter import Evidence, Region
@@ -36,12 +37,15 @@ class StoredPlane:
         See `Proposal.note`.
     evidence
         Of a part of a frame: see `PartProposal`.
+    instances
+        (H, W) which pixel belongs to which object; None where objects were not told apart.
     """
 
     labels: npt.NDArray[np.uint8]
     note: PlaneNote
     remark: str = ""
     evidence: tuple[Evidence, ...] = ()
+    instances: Instances | None = None
 
 
 def plane_file(folder: Path, position: Position) -> Path:
@@ -75,6 +79,7 @@ def write_plane(path: Path, plane: StoredPlane) -> None:
         If they cannot be written.
     """
     score = np.float64(np.nan if plane.note.score is None else plane.note.score)
+    ids: dict[str, Any] = {} if plane.instances is None else {"instances": plane.instances}
     with replacing(path, overwrite=True) as file:
         np.savez_compressed(
             file,
@@ -83,6 +88,7 @@ def write_plane(path: Path, plane: StoredPlane) -> None:
             provenance=np.array(plane.note.provenance),
             remark=np.array(plane.remark),
             evidence=np.array(plane.evidence, np.float64),
+            **ids,
         )
 
 
@@ -93,11 +99,14 @@ def read_plane(path: Path) -> StoredPlane | None:
             labels, score = told["labels"], float(told["score"])
             note = PlaneNote(str(told["provenance"]), None if np.isnan(score) else score)
             remark, evidence = str(told["remark"]), tuple(map(tuple, told["evidence"].tolist()))
+            ids = told.get("instances")
     except _DAMAGED:
         return None
     if labels.dtype != np.uint8 or labels.ndim != 2:
         return None
-    return StoredPlane(labels, note, remark, evidence)
+    if ids is not None and (ids.dtype != np.int32 or ids.shape != labels.shape):
+        return None
+    return StoredPlane(labels, note, remark, evidence, ids)
 
 
 class StoredLabels:
@@ -147,6 +156,19 @@ class StoredLabels:
         if stored is not None and stored.labels.shape == size:
             return stored.labels
         return np.zeros(size, np.uint8) if file is None or not _parts_of(file) else DividedLabels(file, size)
+
+
+class StoredInstances(StoredLabels):
+    """(..., Y, X) int32, the objects of an image, each plane read when it is indexed; those that are missing are 0."""
+
+    dtype = np.dtype(np.int32)  # type: ignore[misc, assignment]
+
+    def _read(self, position: Position) -> npt.NDArray[Any]:
+        file = self._planes.get(position)
+        stored = None if file is None else read_plane(file)
+        size = (int(self.shape[-2]), int(self.shape[-1]))
+        fits = stored is not None and stored.instances is not None and stored.instances.shape == size
+        return stored.instances if stored is not None and fits else np.zeros(size, self.dtype)  # type: ignore[return-value]
 
 
 class DividedLabels:

@@ -23,8 +23,8 @@ FILE_NAME: Final = "recipe.json"
 """Of the recipe in the folder of the results."""
 
 _FORMAT: Final = 1
-_WITH_TAGS: Final = 2
-"""Format of a recipe with tags, which programs that know only the first one would leave out without a word."""
+_SECOND: Final = 2
+"""Format of a recipe with tags or objects, which programs that know only the first would leave out without a word."""
 
 _LARGEST: Final = 2**26  # bytes; a file that is longer is something else
 _LIBRARIES: Final = ("numpy", "scikit-image", "scipy", "torch")  # what labels are computed with
@@ -42,12 +42,15 @@ class ShotFiles:
         Of the shots that are in them, image and mask; () while nobody has read them.
     positions
         Which slices of a stack were painted; () for those with any label.
+    instances
+        Path of a map of the size of the mask that numbers objects; "" where the mask says all.
     """
 
     image: str
     mask: str
     digests: tuple[str, ...] = ()
     positions: tuple[Position, ...] = ()
+    instances: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,8 @@ class Recipe:
             raise SettingsError("name at least one format, and none twice")
         for name in self.formats:
             label_format(name)
+        if self.segmenter.instances and "png" in self.formats:
+            raise SettingsError("numbers of objects do not fit into indexed PNG; choose tiff, ome-zarr or nifti")
         for name, value in (("min_area", self.min_area), ("seed", self.seed), ("threads", self.threads)):
             if value < 0:
                 raise SettingsError(f"{name} is {value}; use 0 or more")
@@ -152,6 +157,7 @@ class Recipe:
             "method": self.segmenter.method,
             "weights": dict(self.weights),
             "shots": sorted({digest for shot in self.shots for digest in shot.digests}),
+            **({"instances": True} if self.segmenter.instances else {}),
             **({"tags": sorted(tag.digest for tag in self.tags)} if self.tags else {}),
             "classes": [asdict(each) for each in self.classes],
             "formats": list(self.formats),
@@ -196,7 +202,7 @@ def write_recipe(path: Path, recipe: Recipe) -> None:
         If it cannot be written.
     """
     told = {
-        "napari-fewshot recipe": _WITH_TAGS if recipe.tags else _FORMAT,
+        "napari-fewshot recipe": _SECOND if recipe.tags or recipe.segmenter.instances else _FORMAT,
         **asdict(recipe),
         "clean_up": _steps(recipe.clean_up),
     }
@@ -217,7 +223,7 @@ def read_recipe(path: Path) -> Recipe:
         if path.stat().st_size > _LARGEST:
             raise ValueError("it is too long")
         told = json.loads(path.read_text("utf-8"))
-        if told.pop("napari-fewshot recipe") not in (_FORMAT, _WITH_TAGS):
+        if told.pop("napari-fewshot recipe") not in (_FORMAT, _SECOND):
             raise ValueError("another version of this program wrote it")
         return _recipe(told)
     except FileNotFoundError as error:
@@ -236,7 +242,7 @@ def _recipe(told: dict[str, Any]) -> Recipe:
     return Recipe(
         images=_texts(told["images"]),
         shots=tuple(_shot(each) for each in told["shots"]),
-        segmenter=SegmenterSettings(method, backbone, device),
+        segmenter=SegmenterSettings(method, backbone, device, told["segmenter"].get("instances") is True),
         classes=tuple(LabelClass(int(c["id"]), *_texts([c["name"], c["colour"]])) for c in told["classes"]),
         formats=_texts(told["formats"]),
         min_area=told["min_area"],
@@ -256,7 +262,8 @@ def _recipe(told: dict[str, Any]) -> Recipe:
 def _shot(told: dict[str, Any]) -> ShotFiles:
     image, mask = _texts([told["image"], told["mask"]])
     positions = tuple(tuple(int(i) for i in position) for position in told.get("positions", ()))
-    return ShotFiles(image, mask, _texts(told["digests"]), positions)
+    (instances,) = _texts([told.get("instances", "")])
+    return ShotFiles(image, mask, _texts(told["digests"]), positions, instances)
 
 
 def _tag(told: dict[str, Any]) -> TagFile:

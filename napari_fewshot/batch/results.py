@@ -4,13 +4,13 @@ import csv
 import io
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from napari_fewshot.batch.frames import Opened, Source, open_source
-from napari_fewshot.batch.planes import StoredLabels, folder_of, plane_file
+from napari_fewshot.batch.planes import StoredInstances, StoredLabels, folder_of, plane_file
 from napari_fewshot.batch.recipe import FILE_NAME, Recipe, write_recipe
 from napari_fewshot.errors import ExportError
 from napari_fewshot.io.atomic import make_folder, replacing
@@ -24,6 +24,7 @@ TABLE: Final = "frames.csv"
 _HIDDEN: Final = ".napari-fewshot"
 _PLANES: Final = "planes"
 _JOINT_NAMES: Final = {"csv": "objects"}
+_OBJECTS: Final = "objects"
 _UNFINISHED: Final = (".partial", ".old")
 COLUMNS: Final = ("image", "position", "provenance", "score", "remark")
 
@@ -139,6 +140,10 @@ class Results:
             if not kind.joint:
                 path = self.out / self._file_name(planned, kind.suffix)
                 written += write_labels(path, stack, format=kind.name, overwrite=self._replace, share=share)
+                if self.recipe.segmenter.instances:
+                    objects = replace(stack, labels=StoredInstances(self._plane_files(planned, notes), stack.shape))
+                    beside, ids = kind.beside(path, _OBJECTS), replace(objects, classes=None)
+                    written += write_labels(beside, ids, format=kind.name, overwrite=self._replace, share=share)
         frames = [[list(at), note.provenance, note.score, remark] for at, (note, remark) in sorted(notes.items())]
         assert self._journal is not None, "begin() comes first"
         self._journal.add(planned.key, {"name": planned.name, "images": len(opened), "frames": frames})
@@ -185,9 +190,8 @@ class Results:
         image = opened.image
         axes = f"{image.stack_axes}YX"
         known = image.spacing is not None
-        files = {position: plane_file(planned.planes, position) for position in notes}
         return LabelStack(
-            StoredLabels(files, image.stack_shape),
+            StoredLabels(self._plane_files(planned, notes), image.stack_shape),
             planned.name,
             axes,
             [image.step(axis)[0] for axis in axes] if known else None,
@@ -196,6 +200,10 @@ class Results:
             image.path if isinstance(image.path, Path) else None,
             notes,
         )
+
+    @staticmethod
+    def _plane_files(planned: Planned, positions: Iterable[Position]) -> dict[Position, Path]:
+        return {position: plane_file(planned.planes, position) for position in positions}
 
     def _records(self, source: Source) -> list[Record]:
         """What the journal says of the images of a file, if all are done; otherwise nothing."""
@@ -225,6 +233,13 @@ class Results:
     def _refuse_what_is_there(self) -> None:
         there = set(os.listdir(self.out)) if self.out.is_dir() else set()
         apart = [f"{stem}{kind.suffix}" for kind in self._kinds if not kind.joint for stem in self._stems.values()]
+        if self.recipe.segmenter.instances:
+            apart += [
+                kind.beside(Path(f"{stem}{kind.suffix}"), _OBJECTS).name
+                for kind in self._kinds
+                if not kind.joint
+                for stem in self._stems.values()
+            ]
         joint = [_joint_name(kind) for kind in self._kinds if kind.joint]
         if self._file.exists() or there.intersection((*apart, *joint, FILE_NAME, TABLE)):
             raise ExportError(

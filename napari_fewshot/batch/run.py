@@ -28,11 +28,13 @@ from napari_fewshot.batch.results import Planned, Results
 from napari_fewshot.batch.shots import Lesson, read_lesson, real_place
 from napari_fewshot.batch.stacks import Stacks
 from napari_fewshot.errors import FewShotError, SettingsError
+from napari_fewshot.frames import Instances
+from napari_fewshot.instances.objects import taught_objects
 from napari_fewshot.io.images import find_images, names_of
 from napari_fewshot.io.label_stack import PlaneNote, Position
 from napari_fewshot.propagation import PropagationSettings
 from napari_fewshot.segmenter import Concept, Divides, FewShotSegmenter, Region, SegmenterSettings
-from napari_fewshot.support import UNLABELLED
+from napari_fewshot.support import UNLABELLED, Shot
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +89,9 @@ def prepare(recipe: Recipe, load: Callable[[SegmenterSettings], FewShotSegmenter
             "or name the images that it is to be used for"
         )
     lesson = read_lesson(
-        recipe.shots, classes=recipe.classes, axes=recipe.axes, objects=recipe.objects, tags=recipe.tags
-    )
+        recipe.shots, classes=recipe.classes, axes=recipe.axes, objects=recipe.objects, tags=recipe.tags,
+        instances=recipe.segmenter.instances,
+    )  # fmt: skip
     threads, segmenter, weights = _loaded(recipe, load)
     done = replace(
         recipe, shots=lesson.files, classes=lesson.support.classes, threads=threads, weights=weights, inputs=inputs,
@@ -167,6 +170,8 @@ def carry_out(
         raise SettingsError(
             "slices that share evidence are done by one process; leave --cluster away, or --consistent-along"
         )
+    if batch.recipe.segmenter.instances and workers is not None:
+        raise SettingsError("objects are told apart by one process; leave --cluster away, or --instances")
     results = Results(
         out, batch.recipe, batch.sources, batch.lesson.support.classes, resume=resume, overwrite=overwrite
     )
@@ -255,13 +260,21 @@ class _Course:
         place = real_place(planned.source.place)
         shot = self.batch.lesson.taught.get((place, position)) if planned.number == 0 else None
         human = None if shot is None else shot.said
-        job = Job(planned.source, planned.number, position, file, self.batch.recipe.axes, human)
+        ids = None if shot is None else shot.instances
+        job = Job(planned.source, planned.number, position, file, self.batch.recipe.axes, human, instances=ids)
         if shot is None or shot.is_partial:
             return job
         note = PlaneNote("painted")
-        write_plane(file, StoredPlane(np.where(shot.said == UNLABELLED, 0, shot.said).astype(np.uint8), note))
+        labels = np.where(shot.said == UNLABELLED, 0, shot.said).astype(np.uint8)
+        write_plane(file, StoredPlane(labels, note, instances=self._painted_objects(shot)))
         self.take(Done(job, note))
         return None
+
+    def _painted_objects(self, shot: Shot) -> Instances | None:
+        """Objects of a frame that a person painted as a whole: as they were numbered, else what is connected."""
+        if not self.batch.recipe.segmenter.instances:
+            return None
+        return taught_objects(shot, self.batch.lesson.support.counted_ids)
 
     def _divided(self, job: Job) -> Iterator[Job]:
         """Cut a large frame into several pieces of work."""

@@ -37,17 +37,14 @@ _MOST_BYTES: Final = 2**32
 
 @dataclass(frozen=True, eq=False)
 class Painted:
-    """(..., Y, X) uint8, shots where they lie in their stack, 255 elsewhere; a plane is made when it is indexed."""
+    """(..., Y, X) planes where they lie in their stack, one value elsewhere; a plane is made when it is indexed."""
 
-    shots: Mapping[Position, Shot]
+    planes: Mapping[Position, npt.NDArray[np.int32]]
     shape: tuple[int, ...]
+    dtype: "np.dtype[Any]"
+    elsewhere: int
 
-    @property
-    def dtype(self) -> np.dtype[np.uint8]:
-        """Of the labels."""
-        return np.dtype(np.uint8)
-
-    def __getitem__(self, index: Any) -> npt.NDArray[np.uint8]:
+    def __getitem__(self, index: Any) -> npt.NDArray[Any]:
         first: Any = index[0] if isinstance(index, tuple) and index else index
         if len(self.shape) == 2 or first is ...:
             return np.asarray(self._planes(self.shape[:-2], ())[index])
@@ -60,13 +57,24 @@ class Painted:
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return self[...].astype(dtype or self.dtype, copy=False)
 
-    def _planes(self, stack: tuple[int, ...], begin: Position) -> npt.NDArray[np.uint8]:
-        made = np.full((*stack, *self.shape[-2:]), UNLABELLED, np.uint8)
+    def _planes(self, stack: tuple[int, ...], begin: Position) -> npt.NDArray[Any]:
+        made = np.full((*stack, *self.shape[-2:]), self.elsewhere, self.dtype)
         for at in np.ndindex(*stack):
-            shot = self.shots.get((*begin, *at))
-            if shot is not None:
-                made[at] = shot.labels
+            plane = self.planes.get((*begin, *at))
+            if plane is not None:
+                made[at] = plane
         return made
+
+
+def _painted(shots: Mapping[Position, Shot], shape: tuple[int, ...]) -> Painted:
+    """Labels of shots, 255 elsewhere."""
+    return Painted({at: shot.labels for at, shot in shots.items()}, shape, np.dtype(np.uint8), UNLABELLED)
+
+
+def _numbered(shots: Mapping[Position, Shot], shape: tuple[int, ...]) -> Painted:
+    """Objects of shots on which somebody numbered some, 0 elsewhere."""
+    ids = {at: shot.instances for at, shot in shots.items() if shot.instances is not None}
+    return Painted(ids, shape, np.dtype(np.int32), 0)
 
 
 def recipe_of(contents: SessionContents, folder: Path, formats: tuple[str, ...]) -> tuple[Recipe, tuple[str, ...]]:
@@ -116,7 +124,8 @@ def recipe_of(contents: SessionContents, folder: Path, formats: tuple[str, ...])
     told = {place.axes for place in places.values()}
     axes = told.pop() if len(told) == 1 else ""
     tags = tuple(TagFile(places[image_name(tag.key)].path, tag.class_ids, _position(tag)) for tag in support.tags)
-    lesson = read_lesson(files, classes=support.classes, axes=axes, tags=tags)
+    instances = contents.settings.instances
+    lesson = read_lesson(files, classes=support.classes, axes=axes, tags=tags, instances=instances)
     settings = contents.propagation
     weights = {"features": contents.weights.get("backbone", ""), "head": contents.weights.get("head", "")}
     recipe = Recipe(
@@ -167,10 +176,16 @@ def _written(place: ImagePlace, image: ImageFile, shots: Mapping[Position, Shot]
     digest = _name_of(sorted(shot.digest for shot in shots.values()))
     stem = safe_name(names_of([Path(place.path)])[0]) or "image"
     file = folder / FOLDER / f"{stem}-{digest}.tif"
+    axes, ids = f"{image.stack_axes}YX", ""
     if not file.exists():
-        write_tiff(file, LabelStack(Painted(shots, image.stack_shape), stem, f"{image.stack_axes}YX"))
+        write_tiff(file, LabelStack(_painted(shots, image.stack_shape), stem, axes))
+    if any(shot.instances is not None for shot in shots.values()):
+        numbers = file.with_name(f"{file.stem}_objects.tif")
+        ids = str(numbers.absolute())
+        if not numbers.exists():
+            write_tiff(numbers, LabelStack(_numbered(shots, image.stack_shape), stem, axes))
     positions = tuple(sorted(shots)) if image.stack_axes else ()
-    return ShotFiles(place.path, str(file.absolute()), positions=positions)
+    return ShotFiles(place.path, str(file.absolute()), positions=positions, instances=ids)
 
 
 def _opened(name: str, place: ImagePlace, shots: Mapping[Position, Shot]) -> ImageFile:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_fewshot.batch.recipe import ShotFiles, TagFile
 from napari_fewshot.errors import ReadError, SettingsError
 from napari_fewshot.io.images import find_images, open_images, stem_of
 from napari_fewshot.io.label_stack import Position
-from napari_fewshot.io.masks import read_classes, read_shots
+from napari_fewshot.io.masks import open_labels, read_classes, read_shots, whole_numbers
+from napari_fewshot.io.numpy_files import is_cellpose
 from napari_fewshot.io.ome_zarr import is_url
 from napari_fewshot.support import LabelClass, Shot, SupportSet, Tag
 
@@ -51,6 +53,7 @@ def read_lesson(
     axes: str = "",
     objects: bool = False,
     tags: Iterable[TagFile] = (),
+    instances: bool = False,
 ) -> Lesson:
     """Read all shots and tags.
 
@@ -64,6 +67,8 @@ def read_lesson(
         See `read_shots`.
     tags
         Images of which it is known only what they contain. Where they have hashes, they must be what they were.
+    instances
+        Whether to keep which pixel belongs to which object.
 
     Raises
     ------
@@ -78,7 +83,7 @@ def read_lesson(
     read: list[ShotFiles] = []
     named: dict[int, LabelClass] = {}
     for each in files:
-        found = {(real_place(each.image), _position(shot)): shot for shot in _shots(each, axes, objects)}
+        found = {(real_place(each.image), _position(shot)): shot for shot in _shots(each, axes, objects, instances)}
         digests = tuple(shot.digest for shot in found.values())
         if each.digests and each.digests != digests:
             raise SettingsError(
@@ -96,6 +101,10 @@ def read_lesson(
     support.check()
     told = tuple(replace(each, digest=tag.digest) for each, tag in zip(tags, contained, strict=True))
     return Lesson(support, taught, tuple(read), told)
+
+
+def _with_ids(shot: Shot, ids: npt.NDArray[np.int64]) -> Shot:
+    return Shot(shot.frame, shot.labels, shot.guessed, instances=ids.astype(np.int32)) if ids.any() else shot
 
 
 def _tag(told: TagFile, axes: str) -> Tag:
@@ -150,9 +159,15 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found | beside
 
 
-def _shots(files: ShotFiles, axes: str, objects: bool) -> list[Shot]:
+def _shots(files: ShotFiles, axes: str, objects: bool, instances: bool) -> list[Shot]:
     positions = files.positions or None
-    shots = list(read_shots(files.image, files.mask, objects=objects, axes=axes, positions=positions))
+    numbered = instances and (objects or is_cellpose(Path(files.mask)))
+    shots = list(
+        read_shots(files.image, files.mask, objects=objects, numbered=numbered, axes=axes, positions=positions)
+    )
+    if instances and files.instances:
+        ids = open_labels(files.instances)
+        shots = [_with_ids(shot, whole_numbers(ids.plane(_position(shot))[...], files.instances)) for shot in shots]
     if not shots:
         raise ReadError(f"no slice of {files.mask} has any label, so there is nothing to learn; choose another mask")
     return shots

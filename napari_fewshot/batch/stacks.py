@@ -95,5 +95,5 @@ def _left_out(job: Job, frame: Frame) -> Done:
     size = frame.open().size
     labels = np.zeros(size, np.uint8) if job.human is None else np.where(job.human == 255, 0, job.human)
     note = PlaneNote(LEFT_OUT)
-    write_plane(job.file, StoredPlane(labels.astype(np.uint8), note))
+    write_plane(job.file, StoredPlane(labels.astype(np.uint8), note, instances=job.instances))
     return Done(job, note)

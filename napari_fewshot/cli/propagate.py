@@ -59,6 +59,14 @@ def propagate(
     objects: Annotated[
         bool, typer.Option("--objects", help="Masks number objects (1, 2, 3, ...), all of one class, not classes.")
     ] = False,
+    instances: Annotated[
+        bool,
+        typer.Option(
+            "--instances",
+            help="Tell objects that touch apart, as on the masks (with --objects as they are numbered, else what is "
+            "connected); their numbers are written beside the labels, NAME_labels_objects.",
+        ),
+    ] = False,
     format: Annotated[
         list[str] | None,
         typer.Option(
@@ -115,7 +123,7 @@ def propagate(
         recipe = Recipe(
             images=tuple(_absolute(each) for each in images),
             shots=_shot_files(shot or [], shots),
-            segmenter=SegmenterSettings(method, backbone, device),
+            segmenter=SegmenterSettings(method, backbone, device, instances),
             classes=options.classes_named(label or []),
             formats=tuple(format or ["tiff"]),
             min_area=min_area,

@@ -30,6 +30,7 @@ class Identity:
 
 def identity_of(segmenter: FewShotSegmenter) -> Identity:
     """Tell what a segmenter computes with; of one that is not of this package, no more than its name is known."""
+    segmenter = getattr(segmenter, "classes", segmenter)  # of one that tells objects apart: both parts share it
     if not isinstance(segmenter, FeatureSegmenter):
         return Identity(segmenter.name, "", "cpu")
     extractor = segmenter.extractor

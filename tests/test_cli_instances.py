@@ -1,0 +1,138 @@
+"""``napari-fewshot propagate --instances``: labels, and beside them which pixel belongs to which object."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner, Result
+
+from napari_fewshot import LabelClass, Session, Shot, models
+from napari_fewshot.batch.recipe import read_recipe
+from napari_fewshot.cli import app
+from napari_fewshot.instances.segmenter import InstanceSegmenter
+from napari_fewshot.segmenter import SegmenterSettings
+from tests.fakes import BrightnessSegmenter
+
+SIDE = 12
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an image whose objects are numbered, another image, and a stack."""
+
+    def load(method: str, *, instances: bool, **_: object) -> InstanceSegmenter | BrightnessSegmenter:
+        return InstanceSegmenter(BrightnessSegmenter(), BrightnessSegmenter()) if instances else BrightnessSegmenter()
+
+    monkeypatch.setattr(models, "load_segmenter", load)
+    monkeypatch.chdir(tmp_path)
+    Path("scans").mkdir()
+    write("scans/a.tif", squares((4, 4), (4, 30), (30, 20)))
+    tifffile.imwrite("a_ids.tif", squares((4, 4), (4, 30), (30, 20)))
+    write("scans/b.tif", squares((6, 8), (30, 40)))
+    write("scans/c.tif", np.stack([squares((30, 20 + 2 * z), (4, 4)) for z in range(3)]))
+    return tmp_path
+
+
+def squares(*corners: tuple[int, int]) -> np.ndarray:
+    ids = np.zeros((48, 64), np.uint16)
+    for number, (row, column) in enumerate(corners, start=1):
+        ids[row : row + SIDE, column : column + SIDE] = 300 * number
+    return ids
+
+
+def write(name: str, ids: np.ndarray) -> None:
+    image = np.where(ids > 0, 200, 20).astype(np.uint8)
+    tifffile.imwrite(name, image, photometric="minisblack", metadata={"axes": "ZYX"[-image.ndim :]})
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
+
+
+def propagate(*words: str) -> Result:
+    return run("propagate", "scans", "--shot", "scans/a.tif", "a_ids.tif", "--objects", "--instances", *words)
+
+
+def test_numbers_of_objects_lie_beside_the_labels_and_the_recipe_repeats_them() -> None:
+    result = propagate("--out", "out", "--format", "tiff", "--format", "nifti")
+    assert result.exit_code == 0, result.output
+    numbered = squares((4, 4), (4, 30), (30, 20))
+    np.testing.assert_array_equal(tifffile.imread("out/a_labels.tif"), numbered > 0)
+    ids = tifffile.imread("out/a_labels_objects.tif")
+    np.testing.assert_array_equal(ids > 0, numbered > 0)
+    assert [np.unique(ids[numbered == n]).size for n in (300, 600, 900)] == [1, 1, 1] and ids.max() == 3
+    found = tifffile.imread("out/b_labels_objects.tif")
+    assert np.array_equal(np.unique(found), [0, 1, 2]) and np.array_equal(found > 0, squares((6, 8), (30, 40)) > 0)
+    stack = tifffile.imread("out/c_labels_objects.tif")
+    assert stack.shape == (3, 48, 64) and all(set(np.unique(plane)) == {0, 1, 2} for plane in stack)
+    assert Path("out/c_labels_objects.nii.gz").exists()
+    recipe = read_recipe(Path("out"))
+    assert recipe.segmenter.instances and recipe.objects
+    assert run("run", "out", "--out", "again").exit_code == 0
+    files = sorted(path.name for path in Path("out").glob("*_objects.tif"))
+    assert files == ["a_labels_objects.tif", "b_labels_objects.tif", "c_labels_objects.tif"]
+    for name in files:
+        assert Path("again", name).read_bytes() == Path("out", name).read_bytes(), name
+
+
+def test_what_is_there_is_not_replaced_and_a_stopped_run_goes_on() -> None:
+    Path("out").mkdir()
+    Path("out/b_labels_objects.tif").write_bytes(b"mine")
+    result = propagate("--out", "out")
+    assert (result.exit_code, "holds results already" in result.stderr) == (2, True)
+    assert Path("out/b_labels_objects.tif").read_bytes() == b"mine"
+    assert propagate("--out", "whole").exit_code == 0
+    lines = Path("whole/.napari-fewshot/journal.jsonl").read_text().splitlines(keepends=True)
+    Path("whole/.napari-fewshot/journal.jsonl").write_text("".join(lines[:2]))  # settings, and the first image
+    before = Path("whole/c_labels_objects.tif").read_bytes()
+    Path("whole/c_labels_objects.tif").unlink()
+    result = propagate("--out", "whole", "--resume")
+    assert result.exit_code == 0, result.output
+    assert Path("whole/c_labels_objects.tif").read_bytes() == before
+    result = run("propagate", "scans", "--shot", "scans/a.tif", "a_ids.tif", "--objects", "--out", "whole", "--resume")
+    assert result.exit_code == 2, "without objects it is another run"
+
+
+def test_without_numbers_what_is_connected_is_an_object() -> None:
+    tifffile.imwrite("mask.tif", (squares((4, 4), (4, 30), (30, 20)) > 0).astype(np.uint8))
+    result = run("propagate", "scans", "--shot", "scans/a.tif", "mask.tif", "--instances", "--out", "out")
+    assert result.exit_code == 0, result.output
+    assert tifffile.imread("out/a_labels_objects.tif").max() == 3
+    assert tifffile.imread("out/b_labels_objects.tif").max() == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "why"), [(["--format", "png"], "do not fit"), (["--cluster", "local:1"], "told apart by one process")]
+)
+def test_what_does_not_go_together_is_refused_before_anything_is_written(words: list[str], why: str) -> None:
+    if words[0] == "--cluster":
+        pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    result = propagate("--out", "out", *words)
+    assert (result.exit_code, why in result.stderr) == (2, True)
+    assert not Path("out").exists()
+
+
+def test_a_session_with_objects_is_repeated_with_them() -> None:
+    session = Session(
+        classes=[LabelClass(1, "square", "#112233")],
+        settings=SegmenterSettings(instances=True),
+        load=lambda settings: models.load_segmenter(settings.method, instances=settings.instances),
+    )
+    session.add_images(["scans/a.tif", "scans/c.tif"])
+    numbered = squares((30, 20), (4, 4)) // 300
+    numbered[4 : 4 + SIDE, 4 : 4 + SIDE // 2] = 7  # one of them is two, side by side
+    session.teach(Shot(session.frame(("c", 0)), (numbered > 0).astype(np.int32), instances=numbered.astype(np.int32)))
+    session.save("saved")
+    result = run("session", "run", "saved", "--out", "out")
+    assert result.exit_code == 0, result.output
+    objects = tifffile.imread("out/c_labels_objects.tif")
+    assert len(np.unique(objects[0])) == 4, "background and the three that were numbered"
+    for proposal in session.propose():
+        written = tifffile.imread("out/a_labels_objects.tif") if proposal.key == "a" else objects[proposal.key[1]]
+        np.testing.assert_array_equal(written, proposal.instances)
+    (shot,) = read_recipe(Path("out")).shots
+    np.testing.assert_array_equal(tifffile.imread(shot.instances)[0], numbered)
+    assert run("run", "out", "--out", "again").exit_code == 0
+    for name in ("a_labels_objects.tif", "c_labels_objects.tif", "c_labels.tif"):
+        assert Path("again", name).read_bytes() == Path("out", name).read_bytes(), name
