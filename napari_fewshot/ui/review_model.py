@@ -1,39 +1,28 @@
-"""The table of frames as Qt sees it: a model over frozen rows, and what of it is shown in which order."""
+"""The table of frames as Qt sees it: a model over frozen rows, of which it shows some, in some order."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import Any, Final
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt, QTimer, Signal
+import numpy as np
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, QTimer, Signal
 from qtpy.QtGui import QFont, QImage, QPixmap
 
 from napari_fewshot.frames import FrameKey
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.next_step import percent
+from napari_fewshot.ui.review_order import Column as Column
+from napari_fewshot.ui.review_order import Numbers, ReviewOrder
 from napari_fewshot.ui.state import ReviewRow, ReviewTable, Standing
 
 ROW: Final = Qt.ItemDataRole.UserRole
 """The `ReviewRow` itself."""
-SORTED_BY: Final = Qt.ItemDataRole.UserRole + 1
-"""A number to sort by."""
 PICTURE: Final = 32
 """Side of the small pictures, in pixels."""
 
 _PIXMAPS = 400  # that are kept: some screens full
 _NOTICED_ONE_BY_ONE = 64  # ranges of rows; of more, Qt is told at once
 _ASK_MS = 30
-
-
-class Column(IntEnum):
-    """What the columns show."""
-
-    NAME = 0
-    STANDING = 1
-    SCORE = 2
-    CLASSES = 3
-    GAIN = 4
-    """Never shown: to sort by."""
 
 
 _TITLES = {
@@ -49,7 +38,10 @@ _TITLES = {
 
 
 class ReviewModel(QAbstractTableModel):
-    """Rows as they were shown last; tells Qt only of rows that are other ones now."""
+    """Rows as they were shown last, sorted and filtered; tells Qt only of rows that are other ones now.
+
+    Qt's own way, a `QSortFilterProxyModel`, asks Python for every comparison: a second for 10,000 rows.
+    """
 
     pictures_wanted = Signal(object)
     """Keys of frames that are in sight and have no small picture yet."""
@@ -57,6 +49,9 @@ class ReviewModel(QAbstractTableModel):
     def __init__(self) -> None:
         super().__init__()
         self._rows: tuple[ReviewRow, ...] = ()
+        self._order = ReviewOrder()
+        self._numbers: Numbers = np.empty(0, np.intp)
+        """Of the rows that are shown, by their place in the table."""
         self._places: dict[FrameKey, int] = {}
         self._classes: dict[int, LabelClass] = {}
         self._shown: FrameKey | None = None
@@ -80,19 +75,76 @@ class ReviewModel(QAbstractTableModel):
             self.beginResetModel()
             self._places = {row.key: number for number, row in enumerate(table.rows)}
             self._pixmaps.clear()
+            self._numbers = self._order.look_at(table.rows)
             self.endResetModel()
             return True
         changed = set()
         if before is not table.rows:
             changed = {number for number, (a, b) in enumerate(zip(before, table.rows, strict=True)) if a is not b}
+            self._show(self._order.look_at(table.rows, changed))
         if shown != table.shown:
             changed |= {self._places[key] for key in (shown, table.shown) if key is not None and key in self._places}
-        self._tell(range(len(self._rows)) if renamed else sorted(changed))
+        self._tell(np.arange(len(self._rows)) if renamed else np.array(sorted(changed), np.intp))
         return False
 
-    def _tell(self, changed: Sequence[int]) -> None:
+    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
+        """Sort by what a column shows."""
+        self._order.sort_by(Column(column), descending=order == Qt.SortOrder.DescendingOrder)
+        self._show(self._order.look_at(self._rows))
+
+    def is_sorted_by(self, column: int, order: Qt.SortOrder) -> bool:
+        """Whether rows are in this order."""
+        return (self._order.column, self._order.descending) == (column, order == Qt.SortOrder.DescendingOrder)
+
+    def show_only(self, standings: frozenset[Standing], text: str) -> None:
+        """Show rows that stand like this and have this in their name, in upper or lower case."""
+        if self._order.show_only(standings, text):
+            self._show(self._order.look_at(self._rows))
+
+    def _show(self, numbers: Numbers) -> None:
+        """Show these rows in this order; what is selected stays so as long as it is shown.
+
+        Rows that go are brought together at the end first, and those that come are put there.
+        """
+        before = self._numbers
+        stay = np.isin(before, numbers, assume_unique=True)
+        come = numbers[~np.isin(numbers, before, assume_unique=True)]
+        left = int(stay.sum())
+        if left < len(before):
+            self._reorder(np.concatenate([before[stay], before[~stay]]))
+            self.beginRemoveRows(QModelIndex(), left, len(before) - 1)
+            self._numbers = self._numbers[:left]
+            self.endRemoveRows()
+        if len(come):
+            self.beginInsertRows(QModelIndex(), left, left + len(come) - 1)
+            self._numbers = np.concatenate([self._numbers, come])
+            self.endInsertRows()
+        self._reorder(numbers)
+
+    def _reorder(self, numbers: Numbers) -> None:
+        before = self._numbers
+        if np.array_equal(before, numbers):
+            return
+        self.layoutAboutToBeChanged.emit()
+        place_of = self._places_in(numbers)
+        self._numbers = numbers
+        kept = self.persistentIndexList()
+        self.changePersistentIndexList(
+            kept, [self.index(int(place_of[before[index.row()]]), index.column()) for index in kept]
+        )
+        self.layoutChanged.emit()
+
+    def _places_in(self, numbers: Numbers) -> Numbers:
+        """The place of each row in the table, by its number; -1 for one that is not shown."""
+        places = np.full(len(self._rows), -1, np.intp)
+        places[numbers] = np.arange(len(numbers))
+        return places
+
+    def _tell(self, changed: Numbers) -> None:
+        """Tell Qt of rows, by their numbers, that look different."""
+        places = self._places_in(self._numbers)[changed]
         ranges: list[list[int]] = []
-        for number in changed:
+        for number in np.sort(places[places >= 0]).tolist():
             if ranges and ranges[-1][1] == number - 1:
                 ranges[-1][1] = number
             else:
@@ -103,13 +155,16 @@ class ReviewModel(QAbstractTableModel):
             self.dataChanged.emit(self.index(first, 0), self.index(last, len(Column) - 1))
 
     # ------------------------------------------------------------------ what is asked for
-    def row_of(self, number: int) -> ReviewRow:
-        """Return a row by its number."""
-        return self._rows[number]
+    @property
+    def count(self) -> int:
+        """How many rows there are, shown or not."""
+        return len(self._rows)
 
-    def number_of(self, key: FrameKey | None) -> int | None:
-        """Return the number of the row of a frame."""
-        return None if key is None else self._places.get(key)
+    def index_of(self, key: FrameKey | None) -> QModelIndex:
+        """Return where the row of a frame is; an invalid index for one that is not shown."""
+        number = None if key is None else self._places.get(key)
+        places = np.flatnonzero(self._numbers == number) if number is not None else ()
+        return self.index(int(places[0]), 0) if len(places) else QModelIndex()
 
     @property
     def class_colours(self) -> dict[int, str]:
@@ -117,8 +172,8 @@ class ReviewModel(QAbstractTableModel):
         return {class_id: shown.colour for class_id, shown in self._classes.items()}
 
     def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: N802, B008 - Qt's own signature
-        """One for each frame."""
-        return 0 if parent.isValid() else len(self._rows)
+        """One for each frame that is shown."""
+        return 0 if parent.isValid() else len(self._numbers)
 
     def columnCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: N802, B008
         """See `Column`."""
@@ -132,9 +187,7 @@ class ReviewModel(QAbstractTableModel):
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Say what a cell shows."""
-        row = self._rows[index.row()]
-        if role == SORTED_BY:
-            return _sorted_by(row, index.column())
+        row = self._rows[self._numbers[index.row()]]
         if role == Qt.ItemDataRole.DisplayRole:
             return self._text(row, index.column())
         if role == ROW:
@@ -196,46 +249,6 @@ class ReviewModel(QAbstractTableModel):
 
 
 _HEADER_ROLES = (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole)
-
-
-class ReviewFilter(QSortFilterProxyModel):
-    """Rows of some states, or of some name, in the order of a column."""
-
-    def __init__(self, model: ReviewModel) -> None:
-        super().__init__()
-        self._model = model
-        self._standings: frozenset[Standing] = frozenset(Standing)
-        self._text = ""
-        self.setSourceModel(model)
-        self.setSortRole(SORTED_BY)
-        self.setDynamicSortFilter(True)
-        self.sort(Column.GAIN)
-
-    def show_only(self, standings: frozenset[Standing], text: str) -> None:
-        """Show rows that stand like this and have this in their name, in upper or lower case."""
-        if (standings, text.casefold()) != (self._standings, self._text):
-            self._standings, self._text = standings, text.casefold()
-            self.invalidate()
-
-    def filterAcceptsRow(self, source_row: int, source_parent: QModelIndex) -> bool:  # noqa: N802
-        """Whether a row is shown."""
-        row = self._model.row_of(source_row)
-        return row.standing in self._standings and self._text in row.name.casefold()
-
-
-def _sorted_by(row: ReviewRow, column: int) -> float:
-    if column == Column.GAIN:  # then all others, in their order
-        return row.place + 1.0 if row.gain is None else -row.gain
-    if column == Column.STANDING:
-        return float(_STANDINGS.index(row.standing))
-    if column == Column.SCORE:
-        return -1.0 if row.score is None else row.score
-    if column == Column.CLASSES:
-        return -1.0 if row.area is None else row.area
-    return float(row.place)
-
-
-_STANDINGS = tuple(Standing)
 
 
 def _are_same_frames(before: Sequence[ReviewRow], now: Sequence[ReviewRow]) -> bool:

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_fewshot.frames import FrameKey
 from napari_fewshot.support import LabelClass
-from napari_fewshot.ui.review_model import PICTURE, ROW, Column, ReviewFilter, ReviewModel
+from napari_fewshot.ui.review_model import PICTURE, ROW, Column, ReviewModel
 from napari_fewshot.ui.state import Order, ReviewTable, Standing
 
 _LEAST_ROWS, _MOST_ROWS = 2, 6
@@ -51,9 +51,8 @@ class ReviewPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.model = ReviewModel()
-        self.shown_rows = ReviewFilter(self.model)
         self.table = _Table()
-        self.table.setModel(self.shown_rows)
+        self.table.setModel(self.model)
         self.table.setColumnHidden(Column.GAIN, True)
         self.table.setItemDelegate(_Cells(self.model, self.table))
         self.order = _box("In which order 'Next to review' goes, and the table is sorted.")
@@ -90,8 +89,7 @@ class ReviewPanel(QWidget):
             self._bring_into_sight(table.shown)
 
     def _bring_into_sight(self, key: FrameKey | None) -> None:
-        number = self.model.number_of(key)
-        index = QModelIndex() if number is None else self.shown_rows.mapFromSource(self.model.index(number, 0))
+        index = self.model.index_of(key)
         if index.isValid():
             self.table.scrollTo(index)
             selection = self.table.selectionModel()
@@ -137,21 +135,20 @@ class ReviewPanel(QWidget):
         header = self.table.horizontalHeader()
         assert header is not None
         ascending, descending = Qt.SortOrder.AscendingOrder, Qt.SortOrder.DescendingOrder
-        again = self.shown_rows.sortColumn() == column and self.shown_rows.sortOrder() == ascending
-        order = descending if again else ascending
+        order = descending if self.model.is_sorted_by(column, ascending) else ascending
         header.setSortIndicatorShown(True)
         header.setSortIndicator(column, order)
-        self.shown_rows.sort(column, order)
+        self.model.sort(column, order)
 
     def _on_order(self, row: int) -> None:
         header, order = self.table.horizontalHeader(), self.order.itemData(row)
         assert header is not None
         header.setSortIndicatorShown(False)
-        self.shown_rows.sort(Column.GAIN if order is Order.GAIN else Column.NAME, Qt.SortOrder.AscendingOrder)
+        self.model.sort(Column.GAIN if order is Order.GAIN else Column.NAME, Qt.SortOrder.AscendingOrder)
         self.order_chosen.emit(order)
 
     def _on_filter(self) -> None:
-        self.shown_rows.show_only(self.filter.currentData(), self.search.text().strip())
+        self.model.show_only(self.filter.currentData(), self.search.text().strip())
 
 
 class _Table(QTableView):
@@ -180,7 +177,7 @@ class _Table(QTableView):
         self._rows, self._header = rows, header
         self._fit()
 
-    def setModel(self, model: ReviewFilter) -> None:  # type: ignore[override]  # noqa: N802
+    def setModel(self, model: ReviewModel) -> None:  # type: ignore[override]  # noqa: N802
         """Show this."""
         super().setModel(model)
         self._fit()
@@ -188,7 +185,7 @@ class _Table(QTableView):
     def sizeHint(self) -> QSize:  # noqa: N802
         """As high as its rows, from two to six of them."""
         model = self.model()
-        count = 0 if model is None else model.sourceModel().rowCount()  # type: ignore[attr-defined]
+        count = 0 if model is None else model.count  # type: ignore[attr-defined]
         rows = max(_LEAST_ROWS, min(count, _MOST_ROWS))
         height = rows * self._rows.defaultSectionSize() + self._header.sizeHint().height() + 2 * self.frameWidth() + 2
         return QSize(super().sizeHint().width(), height)

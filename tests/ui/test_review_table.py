@@ -24,7 +24,7 @@ MANY = 10_000
 
 
 def column_of(panel: Any, column: Column) -> list[str]:
-    model = panel.review.shown_rows if hasattr(panel, "review") else panel.shown_rows
+    model = panel.review.model if hasattr(panel, "review") else panel.model
     return [model.index(number, column).data() for number in range(model.rowCount())]
 
 
@@ -67,7 +67,7 @@ def test_the_table_shows_every_slice_as_it_stands(opened: Callable[..., Any]) ->
     assert all(text.endswith("%") for text in column_of(panel, Column.SCORE)[:3])
     area = 100 * (viewer.layers["disks labels"].data[0] == 1).mean()
     assert column_of(panel, Column.CLASSES)[3] == f"{area:.0f}\u00a0%"
-    first = panel.review.shown_rows.index(0, Column.NAME)
+    first = panel.review.model.index(0, Column.NAME)
     assert not first.data(Qt.ItemDataRole.DecorationRole).isNull()
     assert "cell on" in first.data(Qt.ItemDataRole.ToolTipRole)
 
@@ -195,15 +195,55 @@ def test_one_changed_row_of_10000_is_shown_within_20_ms(full: tuple[ReviewPanel,
     told: list[tuple[int, int]] = []
     panel.model.dataChanged.connect(lambda first, last: told.append((first.row(), last.row())))
     ms = best_of(5, lambda number: panel.show_table(tables[number], (LabelClass(1, "cell"),)))
-    assert told == [(5000, 5000)] * 5
+    assert told == [(0, 0)] * 5, "its row, which came to the top"
     assert column_of(panel, Column.NAME)[0] == "film [5000]"
     assert ms < 20, f"{ms:.1f} ms"
+
+
+def test_10000_rows_are_sorted_and_filtered_anew_within_150_ms(full: tuple[ReviewPanel, Sequence[ReviewRow]]) -> None:
+    panel, rows = full
+    best_first = [row.name for row in sorted(rows, key=lambda row: -(row.score or 0))]
+    header, app = panel.table.horizontalHeader(), QApplication.instance()
+
+    def sort(_: int) -> None:
+        header.sectionClicked.emit(Column.SCORE)
+        app.processEvents()
+
+    ms = best_of(4, sort)
+    assert column_of(panel, Column.NAME) == best_first, "clicked an even number of times"
+    assert ms < 150, f"{ms:.1f} ms to sort"
+    panel.filter.setCurrentText("to review")
+    worse = tuple(replace(row, standing=Standing.ACCEPTED) if row.place % 2 else row for row in rows)
+
+    def filter_(number: int) -> None:
+        panel.show_table(ReviewTable(rows if number % 2 else worse), (LabelClass(1, "cell"),))
+        app.processEvents()
+
+    ms = best_of(4, filter_)
+    assert len(column_of(panel, Column.NAME)) == MANY
+    assert ms < 150, f"{ms:.1f} ms to filter"
+
+
+def test_rows_that_are_filtered_out_lose_the_selection_and_others_keep_it(qtbot: Any) -> None:
+    panel, rows = ReviewPanel(), many_rows(12)
+    qtbot.addWidget(panel)
+    panel.show_table(ReviewTable(rows), (LabelClass(1, "cell"),))
+    selection, flags = panel.table.selectionModel(), QItemSelectionModel.SelectionFlag
+    for name in ("film [3]", "film [10]"):
+        number = column_of(panel, Column.NAME).index(name)
+        selection.select(panel.model.index(number, 0), flags.Select | flags.Rows)
+    panel.search.setText("[1")
+    assert sorted(column_of(panel, Column.NAME)) == ["film [10]", "film [11]", "film [1]"]
+    assert [index.data() for index in selection.selectedRows()] == ["film [10]"]
+    panel.search.clear()
+    assert len(column_of(panel, Column.NAME)) == 12
+    assert [index.data() for index in selection.selectedRows()] == ["film [10]"]
 
 
 def test_selection_survives_that_rows_change(full: tuple[ReviewPanel, Sequence[ReviewRow]]) -> None:
     panel, rows = full
     selection = panel.table.selectionModel()
-    index = panel.shown_rows.index(7, 0)
+    index = panel.model.index(7, 0)
     key = index.data(Qt.ItemDataRole.UserRole).key
     flags = QItemSelectionModel.SelectionFlag
     selection.select(index, flags.ClearAndSelect | flags.Rows)
@@ -228,5 +268,12 @@ def test_the_model_keeps_the_promises_of_qt(qtmodeltester: Any) -> None:
     model = ReviewModel()
     model.show_table(ReviewTable(many_rows(20)), (LabelClass(1, "cell"),))
     qtmodeltester.check(model, force_py=True)
+    model.show_only(frozenset(Standing), "[1")
+    assert model.rowCount() == 11
+    model.sort(Column.NAME, Qt.SortOrder.DescendingOrder)
+    model.show_only(frozenset({Standing.TAUGHT}), "")
+    assert model.rowCount() == 0
+    model.show_only(frozenset(Standing), "")
+    assert model.rowCount() == 20
     model.show_table(ReviewTable(many_rows(20)[:7]), ())
     assert model.rowCount() == 7
