@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_fewshot import provenance
-from napari_fewshot.frames import Frame, FrameKey, Instances, Labels
+from napari_fewshot.frames import Frame, FrameKey, Instances
 from napari_fewshot.imaging.cleanup import CleanUp, above_thresholds
 from napari_fewshot.instances.fitting import follow, with_said
 from napari_fewshot.instances.mending import Edit, Mending, Renumbering, Said, relabelled
@@ -17,6 +17,9 @@ from napari_fewshot.instances.objects import taught_objects
 from napari_fewshot.propagation import keep_human, tidied
 from napari_fewshot.provenance import Origin, OriginMap
 from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet
+
+LabelMap = npt.NDArray[np.integer[Any]]
+"""(H, W) of whatever type it came in: most are proposals that were accepted, a byte for each pixel."""
 
 
 class FrameState(StrEnum):
@@ -101,7 +104,7 @@ class SessionState:
     proposals
         Those that wait for a decision.
     accepted
-        (H, W) labels of frames that were accepted.
+        (H, W) labels of frames that were accepted, uint8 where they were accepted as proposed.
     rejected
         Frames whose proposal was thrown away.
     origins
@@ -114,7 +117,7 @@ class SessionState:
 
     support: SupportSet = field(default_factory=SupportSet)
     proposals: Mapping[FrameKey, OpenProposal] = field(default_factory=dict)
-    accepted: Mapping[FrameKey, Labels] = field(default_factory=dict)
+    accepted: Mapping[FrameKey, LabelMap] = field(default_factory=dict)
     rejected: frozenset[FrameKey] = frozenset()
     origins: Mapping[FrameKey, OriginMap] = field(default_factory=dict)
     aside: frozenset[FrameKey] = frozenset()
@@ -297,9 +300,8 @@ def renumbered(state: SessionState, news: Mapping[FrameKey, Instances]) -> Sessi
         if key in objects:
             objects[key] = Renumbering.between(objects[key], ids).of(objects[key])
     for shot in state.support.shots:
-        ids = news.get(shot.key)
-        if ids is not None and shot.instances is not None:
-            numbers = Renumbering.between(np.where(shot.instances > 0, shot.instances, 0), ids)
+        if shot.key in news and shot.instances is not None:
+            numbers = Renumbering.between(shot.instances, news[shot.key])
             shot = replace(shot, instances=numbers.of(shot.instances))
         shots.append(shot)
     support = SupportSet(shots, state.support.classes, state.support.tags)

@@ -98,6 +98,7 @@ class FakeLayers:
         self.proposal_stacks: dict[str, np.ndarray] = {}
         self.object_stacks: dict[str, np.ndarray] = {}
         self.objects_are_hidden = False
+        self.tool_on = ""
         self.written: dict[Any, np.ndarray] = {}
         self.at: Any = next(((uid, 0) for uid in stacks), None)
         self.trouble = ""
@@ -126,6 +127,15 @@ class FakeLayers:
     def hide_objects(self) -> None:
         self.objects_are_hidden = True
 
+    def write_objects(self, key: Any, ids: np.ndarray) -> None:
+        self.object_stacks[key[0]][key[1]] = ids
+
+    def take_tool(self, key: Any) -> None:
+        self.tool_on = key[0]
+
+    def drop_tool(self) -> None:
+        self.tool_on = ""
+
     def show_overlay(self, key: Any, picture: OverlayPicture) -> None:
         self.overlay = (key, picture)
         self.overlays_drawn += 1
@@ -137,7 +147,7 @@ class FakeLayers:
         return self.overlay is not None
 
     def images(self) -> list[ImageChoice]:
-        return [ImageChoice(uid, self.names[uid], uid not in self.unchosen) for uid in self.stacks]
+        return [ImageChoice(uid, self.names[uid], uid not in self.unchosen, stack_axes="Z") for uid in self.stacks]
 
     def choose(self, uid: str, chosen: bool) -> None:
         (self.unchosen.discard if chosen else self.unchosen.add)(uid)

@@ -154,11 +154,10 @@ def _renumbered(ids: Instances, numbers: Mapping[int, int]) -> Instances:
 
 
 def _only(said: Said, at: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Said:
-    return Said(*(values.ravel()[at] for values in said))
+    return Said(said.labels.ravel()[at], said.ids.ravel()[at], said.corrections.ravel()[at])
 
 
 def _laid(over: Said, at: npt.NDArray[np.int64], some: Said) -> Said:
-    laid = Said(*(values.copy() for values in over))
-    for whole, values in zip(laid, some, strict=True):
-        whole.flat[at] = values
+    laid = Said(over.labels.copy(), over.ids.copy(), over.corrections.copy())
+    laid.labels.flat[at], laid.ids.flat[at], laid.corrections.flat[at] = some
     return laid

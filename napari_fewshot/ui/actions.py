@@ -27,6 +27,10 @@ class Action(StrEnum):
     PROVENANCE = "show_provenance"
     UNDO = "undo"
     REDO = "redo"
+    MERGE = "merge_objects"
+    SPLIT = "split_objects"
+    DELETE = "delete_objects"
+    LINK = "link_objects"
     EXPORT = "export"
     ADD_CLASS = "add_class"
     REMOVE_CLASS = "remove_brush_class"
@@ -76,6 +80,10 @@ DEFAULT_KEYS: Final[Mapping[Action, str]] = {
     Action.PROVENANCE: "Shift+W",
     Action.UNDO: "Shift+U",
     Action.REDO: "Shift+Z",
+    Action.MERGE: "F3",
+    Action.SPLIT: "Shift+F3",
+    Action.DELETE: "F10",
+    Action.LINK: "F12",
     Action.EXPORT: "Shift+E",
     Action.ADD_CLASS: "Shift+K",
     Action.REMOVE_CLASS: "Shift+F6",
@@ -114,6 +122,10 @@ TITLES: dict[Action, str] = {
     Action.PROVENANCE: "Who labelled it",
     Action.UNDO: "Undo",
     Action.REDO: "Redo",
+    Action.MERGE: "Merge",
+    Action.SPLIT: "Split",
+    Action.DELETE: "Delete inside",
+    Action.LINK: "Link slices",
     Action.EXPORT: "Export ...",
     Action.ADD_CLASS: "Add class",
     Action.REMOVE_CLASS: "Remove class",
@@ -155,6 +167,10 @@ HINTS: dict[Action, str] = {
     Action.PROVENANCE: "Show who says what each pixel of the slice on screen is: you, the model, or both.",
     Action.UNDO: "Take back the last teaching, tag, acceptance or rejection. What you painted stays.",
     Action.REDO: "Do again what you took back last.",
+    Action.MERGE: "Put objects together: click one, then the other, or draw a line over all that belong together.",
+    Action.SPLIT: "Cut objects in two: draw a line across, from outside to outside.",
+    Action.DELETE: "Delete objects: draw a line around them. Those of which more than half lies inside go.",
+    Action.LINK: "Give the same object one number on all slices, or times, of this image. Undo takes it back.",
     Action.EXPORT: "Write the label layers to files.",
     Action.ADD_CLASS: "Add one more class of things to look for, and take its brush.",
     Action.REMOVE_CLASS: "Remove the selected class, if it is painted nowhere.",

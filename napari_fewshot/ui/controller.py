@@ -24,6 +24,7 @@ from napari_fewshot.ui.forecast import Forecast
 from napari_fewshot.ui.keymap import with_key
 from napari_fewshot.ui.layer_sync import LayerSync
 from napari_fewshot.ui.model_choice import ModelChoice
+from napari_fewshot.ui.object_edits import ObjectEdits, Point
 from napari_fewshot.ui.objects import Objects
 from napari_fewshot.ui.palette import Palette
 from napari_fewshot.ui.ports import Layers, Runner, View
@@ -31,7 +32,7 @@ from napari_fewshot.ui.proposing import Proposing
 from napari_fewshot.ui.prospects import Prospects
 from napari_fewshot.ui.reporting import Reporter
 from napari_fewshot.ui.review import Review, uid_of
-from napari_fewshot.ui.state import Order, Overlay
+from napari_fewshot.ui.state import ObjectTool, Order, Overlay
 from napari_fewshot.ui.state_builder import StateBuilder
 from napari_fewshot.ui.teaching import Teaching, Unpainted
 from napari_fewshot.ui.upkeep import Upkeep
@@ -139,11 +140,12 @@ class Controller:
         self.deciding = Deciding(
             session, layers, self.sync, self.palette, self.teaching, self.proposing, self.review
         )  # fmt: skip
+        self.edits = ObjectEdits(session, layers, self.sync, self.objects, self.teaching)
         self.exporting = Exporting(session, view, layers, exporter, self.reporter)
         self._builder = StateBuilder(
             session, layers, reporter=self.reporter, palette=self.palette, teaching=self.teaching, cuts=self.cuts,
             deciding=self.deciding, proposing=self.proposing, exporting=self.exporting, review=self.review,
-            doubt=self.doubt, prospects=self.prospects, upkeep=upkeep, models=models,
+            doubt=self.doubt, prospects=self.prospects, upkeep=upkeep, models=models, edits=self.edits,
         )  # fmt: skip
         upkeep.changed.connect(self._on_upkeep)
         models.changed.connect(self.refresh)
@@ -223,6 +225,7 @@ class Controller:
         """Say whether objects that touch are told apart; open proposals are made anew."""
         if separate == self.session.settings.instances:
             return
+        self.edits.put_away()
         self.sync.take_all_corrections()
         self.session.use(replace(self.session.settings, instances=separate))
         self.prospects.forget()
@@ -397,11 +400,44 @@ class Controller:
     def undo(self) -> None:
         """Take back the last decision, in the layers as well."""
         self.deciding.undo()
+        self.edits.follow_undo()
 
     @_reported
     def redo(self) -> None:
         """Do again what was taken back last, in the layers as well."""
         self.deciding.redo()
+        self.edits.follow_undo()
+
+    # ------------------------------------------------------------------ mending objects
+    @_reported
+    def merge_objects(self) -> None:
+        """Take the tool that puts objects together, or put it away."""
+        self.edits.take(ObjectTool.MERGE)
+
+    @_reported
+    def split_objects(self) -> None:
+        """Take the tool that cuts objects in two, or put it away."""
+        self.edits.take(ObjectTool.SPLIT)
+
+    @_reported
+    def delete_objects(self) -> None:
+        """Take the tool that deletes objects, or put it away."""
+        self.edits.take(ObjectTool.DELETE)
+
+    @_reported
+    def drawn(self, points: Sequence[Point]) -> None:
+        """Do with the tool in hand what a line means that was drawn on the slice on screen."""
+        self.edits.drawn(points)
+
+    @_reported
+    def put_tool_away(self) -> None:
+        """Catch up with somebody who took another tool of napari."""
+        self.edits.put_away()
+
+    @_reported
+    def link_objects(self) -> None:
+        """Give the same object one number on all slices, or times, of the image on screen."""
+        self.edits.link()
 
     # ------------------------------------------------------------------ the table, and from frame to frame
     @_reported

@@ -187,6 +187,8 @@ class FewShotDock(QWidget):
         link.slice_changed.connect(controller.slice_changed)
         link.edited.connect(controller.edited)
         link.brushed.connect(controller.brushed)
+        link.drawn.connect(controller.drawn)
+        link.tool_dropped.connect(controller.put_tool_away)
 
     def _wire_saving(self, viewer: "napari.viewer.Viewer") -> None:
         saving, box, link = self.saving, self.panel.session, self._parts.link

@@ -21,6 +21,7 @@ from napari_fewshot.frames import Labels as LabelMap
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.axes import Cut, Layout, LazyFrame, guess_channel_axis, guess_depth_axis, slider_letters
 from napari_fewshot.ui.box_layer import box_layer, boxes_on, colour_boxes, draw_with, take_over
+from napari_fewshot.ui.drawing_tool import DrawingTool
 from napari_fewshot.ui.layer_geometry import geometry_like, units_of, world_to_layer_units
 from napari_fewshot.ui.overlay_layer import overlay_layer, redraw
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportStack
@@ -122,6 +123,10 @@ class LayerLink:
     """Somebody painted: a stroke is done."""
     brushed = Signal()
     """Labels look different: a stroke goes on, was undone, or was done again."""
+    drawn = Signal(object)
+    """A line was drawn over objects: [(row, column), ...] in pixels of the frame on screen; of a click one point."""
+    tool_dropped = Signal()
+    """Somebody took another tool than that for such lines."""
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
@@ -134,6 +139,9 @@ class LayerLink:
         self._busy = False
         self._brush_told_at = 0.0
         self._free_labels: dict[str, Any] = {}
+        self._tool = DrawingTool(viewer, self._insert, self._remove_layer, self._quietly, {_ROLE: "line"})
+        self._tool.drawn.connect(self._on_line)
+        self._tool.dropped.connect(self.tool_dropped.emit)
         self._disconnects: list[Callable[[], None]] = []
         events = viewer.layers.events
         for emitter, slot in (
@@ -153,6 +161,7 @@ class LayerLink:
     def close(self) -> None:
         """Let go of the viewer. Layers stay as they are, but for the picture over them, which would grow old."""
         with suppress(Exception):  # the viewer may be half gone
+            self._tool.drop()
             self._remove_overlay()
         for disconnect in self._disconnects:
             with suppress(Exception):  # the viewer may be half gone
@@ -407,7 +416,8 @@ class LayerLink:
             linked.written[position] = news if before is None else np.where(there == before, before, 0) | news
             changes.setdefault(linked.uid, []).append((position, news))
         for uid, slices in changes.items():
-            self._write(self._linked[uid], [(at, new != 0, new) for at, new in slices])
+            linked = self._linked[uid]
+            self._write(linked, linked.labels, [(at, new != 0, new) for at, new in slices])
 
     def unwrite(self, keys: Sequence[FrameKey]) -> None:
         """Take out again what `write_accepted` wrote at these frames, and nothing else."""
@@ -421,7 +431,7 @@ class LayerLink:
             ours = (written != 0) & (there == written)
             changes.setdefault(linked.uid, []).append((position, ours, np.zeros_like(written)))
         for uid, slices in changes.items():
-            self._write(self._linked[uid], slices)
+            self._write(self._linked[uid], self._linked[uid].labels, slices)
 
     # ------------------------------------------------------------------ proposals
     def proposed(self, key: FrameKey) -> npt.NDArray[Any] | None:
@@ -484,6 +494,23 @@ class LayerLink:
             linked.separates = False
             if linked.objects is not None:
                 linked.objects.visible = False
+
+    def write_objects(self, key: FrameKey, ids: npt.NDArray[Any]) -> None:
+        """Put objects on their layer as a person would, as one step of napari's own undo."""
+        linked, position = self._find(key)
+        if linked is not None and linked.objects is not None:
+            there = _view_of(linked, linked.objects, position)
+            self._write(linked, linked.objects, [(position, there != ids, ids)])
+
+    def take_tool(self, key: FrameKey) -> None:
+        """Let lines be drawn over the layer of objects, which must be there."""
+        linked, _ = self._find(key)
+        if linked is not None and linked.objects is not None:
+            self._tool.take(linked.objects)
+
+    def drop_tool(self) -> None:
+        """Let no more lines be drawn."""
+        self._tool.drop()
 
     # ------------------------------------------------------------------ what lies over a slice
     def show_overlay(self, key: FrameKey, picture: OverlayPicture) -> None:
@@ -621,6 +648,15 @@ class LayerLink:
         """A box was drawn, changed or removed; while the mouse still moves, nothing is told."""
         if not self._busy and str(getattr(event, "action", "")).lower().endswith("ed"):
             self.edited.emit()
+
+    def _on_line(self, path: npt.NDArray[np.float64]) -> None:
+        """A line (N, n) over a layer of objects; what is outside of the plane is where the sliders stand."""
+        linked = self._current_image()
+        if linked is None or linked.objects is None:
+            return
+        index = linked.layout.label_index(self._position(linked), linked.objects.data.ndim)
+        plane = [axis for axis, at in enumerate(index) if isinstance(at, slice)]
+        self.drawn.emit([(float(row), float(column)) for row, column in path[:, plane]])
 
     def _on_redrawn(self, event: Any = None) -> None:
         """What napari's undo ends with."""
@@ -821,7 +857,7 @@ class LayerLink:
         taken = {other.boxes.unique_id for other in self._linked.values() if other.boxes is not None}
         active = self._viewer.layers.selection.active
         for layer in self._viewer.layers:
-            if not isinstance(layer, Shapes) or layer.unique_id in taken:
+            if not isinstance(layer, Shapes) or layer.unique_id in taken or layer.metadata.get(_ROLE) == "line":
                 continue
             is_selected = active is not None and layer.unique_id == active.unique_id
             if is_selected or (layer.metadata.get(_ROLE) == "boxes" and layer.name == f"{linked.image.name} boxes"):
@@ -857,10 +893,13 @@ class LayerLink:
                 layer.refresh(extent=False)
 
     def _write(
-        self, linked: _Linked, slices: Sequence[tuple[tuple[int, ...], npt.NDArray[Any], npt.NDArray[Any]]]
+        self,
+        linked: _Linked,
+        layer: Any,
+        slices: Sequence[tuple[tuple[int, ...], npt.NDArray[Any], npt.NDArray[Any]]],
     ) -> None:
         """Write values where a mask says so on several slices, as one step of napari's undo where memory allows."""
-        layer, layout = linked.labels, linked.layout
+        layout = linked.layout
         with self._quietly():
             if sum(int(mask.sum()) for _, mask, _ in slices) > _HISTORY_PIXELS:
                 for position, mask, values in slices:

@@ -33,6 +33,7 @@ class Objects:
         self._shown: dict[FrameKey, Instances] = {}
         self._stale: set[FrameKey] = set()
         self._was_on = False
+        self._offered: set[str] = set()  # images that got a layer; if it is deleted, it stays away for now
         session.frame_changed.connect(self._on_frame)
 
     def _on_frame(self, key: FrameKey) -> None:
@@ -53,9 +54,12 @@ class Objects:
             return
         if not self._was_on:
             self._was_on = True
+            self._offered.clear()
             self._stale.update(self._session.frames)
-        if on_screen is not None and self._layers.ensure_objects(uid_of(on_screen)):
-            self._forget(uid_of(on_screen))
+        if on_screen is not None and uid_of(on_screen) not in self._offered:
+            self._offered.add(uid_of(on_screen))
+            if self._layers.ensure_objects(uid_of(on_screen)):
+                self._forget(uid_of(on_screen))
         stale = [key for key in self._session.frames if key in self._stale] if self._stale else []
         self._stale.clear()
         for key in stale:

@@ -35,6 +35,7 @@ from napari_fewshot.ui.image_list import AxisChoices, ImageList, ImagesButton
 from napari_fewshot.ui.keymap import on_button
 from napari_fewshot.ui.memory_box import MemoryBox
 from napari_fewshot.ui.model_box import ModelBox
+from napari_fewshot.ui.objects_box import ObjectsBox
 from napari_fewshot.ui.preferences import Preferences
 from napari_fewshot.ui.quality_panel import QualityPanel
 from napari_fewshot.ui.review_table import ReviewPanel
@@ -55,6 +56,7 @@ _OVERLAYS = {
     Action.PROBABILITY: Overlay.PROBABILITY,
     Action.PROVENANCE: Overlay.PROVENANCE,
 }
+_SWITCHES = (Action.VIEW, Action.PREVIEW, Action.MERGE, Action.SPLIT, Action.DELETE)
 _TITLES = {"skip_taught": "Leave out slices taught in full"}
 _UNPAINTED = (
     ("automatic", "automatic", "Unknown if you brushed some background on the slice, background otherwise."),
@@ -129,6 +131,10 @@ class FewShotPanel(QWidget):
         self.classes = ClassTable(background_colour)
         self.review = ReviewPanel()
         self.axes, self.volumes = AxisChoices(), VolumeBox()
+        self.objects_box = ObjectsBox(
+            *(self.buttons[action] for action in (Action.MERGE, Action.SPLIT, Action.DELETE, Action.LINK))
+        )
+        self.objects = self.objects_box.switch
         self.segmenter = SettingsForm(SegmenterSettings(), options, leave_out={"instances"})
         self.model = ModelBox()
         self._names_model = False
@@ -270,7 +276,7 @@ class FewShotPanel(QWidget):
         self.axes.show_images(state.images)
         letters = {letter for image in state.images if image.chosen for letter in image.stack_axes}
         self.volumes.show_volumes(state.volume, sorted(letters, reverse=True))
-        self.objects.setChecked(state.objects)
+        self.objects_box.show_objects(state)
         self.classes.show_classes(state.classes, state.brush)
         self.contains.show_classes(state.classes, state.contained)
         show_text(self.tag_note, state.tag_note)
@@ -315,7 +321,7 @@ class FewShotPanel(QWidget):
         button.setToolTip(HINTS[action])
         button.setEnabled(False)
         button.setObjectName(action.value)
-        button.setCheckable(action in _OVERLAYS or action in (Action.VIEW, Action.PREVIEW))
+        button.setCheckable(action in _OVERLAYS or action in _SWITCHES)
         if made is None:
             button.clicked.connect(self._on_button)
         return button
@@ -361,11 +367,6 @@ class FewShotPanel(QWidget):
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self.progress_text = wrapping_label()
-        self.objects = QCheckBox("Separate touching objects")
-        self.objects.setToolTip(
-            "Number every object, on a layer of its own where each has its colour. Number those of your examples there "
-            "as well, with the brush; what you do not number is one object where it is connected."
-        )
         how_far = row(self.progress_text, self.buttons[Action.CANCEL], stretch=(1, 0))
         self.estimate, self.warning = wrapping_label(), wrapping_label()
         self.estimate.setToolTip(
@@ -378,7 +379,7 @@ class FewShotPanel(QWidget):
         return section(
             "Propose",
             self.volumes,
-            self.objects,
+            self.objects_box,
             self.buttons[Action.PROPOSE],
             self.estimate,
             self.warning,
@@ -448,7 +449,7 @@ class FewShotPanel(QWidget):
         self.images.image_chosen.connect(self.image_chosen)
         self.axes.channel_axis_chosen.connect(self.channel_axis_chosen)
         self.axes.depth_axis_chosen.connect(self.depth_axis_chosen)
-        self.objects.clicked.connect(self.objects_chosen)
+        self.objects_box.chosen.connect(self.objects_chosen)
         self.volumes.chosen.connect(lambda volume: self.propagation_chosen.emit({"volume": volume}))
         self.review.row_clicked.connect(self.row_clicked)
         self.review.rows_selected.connect(self.rows_selected)

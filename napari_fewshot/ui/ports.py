@@ -217,6 +217,18 @@ class Layers(Protocol):
         """Let the layers of objects be seen no more; what is on them stays."""
         ...
 
+    def write_objects(self, key: FrameKey, ids: npt.NDArray[Any]) -> None:
+        """Put objects on their layer as a person would, as one step of napari's own undo."""
+        ...
+
+    def take_tool(self, key: FrameKey) -> None:
+        """Let lines be drawn over the layer of objects, which must be there."""
+        ...
+
+    def drop_tool(self) -> None:
+        """Let no more lines be drawn."""
+        ...
+
     def show_overlay(self, key: FrameKey, picture: OverlayPicture) -> None:
         """Lay a picture over a frame, on a layer of its own, instead of the one before."""
         ...

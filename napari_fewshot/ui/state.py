@@ -150,6 +150,14 @@ class Overlay(StrEnum):
     CLEAN_UP = "clean-up"
 
 
+class ObjectTool(StrEnum):
+    """What a line means that is drawn over objects."""
+
+    MERGE = "merge"
+    SPLIT = "split"
+    DELETE = "delete"
+
+
 @dataclass(frozen=True, eq=False)
 class OverlayPicture:
     """A picture to lay over a slice.
@@ -248,5 +256,9 @@ class DockState:
     """What proposals take from the slices around them."""
     objects: bool = False
     """Whether objects that touch are told apart."""
+    tool: ObjectTool | None = None
+    """The tool for objects that is in hand."""
+    object_note: str = ""
+    """What to do with it, or what came of it."""
     model: ModelState = field(default_factory=ModelState)
     """What is known of a model of timm that was named."""

@@ -13,6 +13,7 @@ from napari_fewshot.ui.doubt import Doubt
 from napari_fewshot.ui.exporting import Exporting
 from napari_fewshot.ui.model_choice import ModelChoice
 from napari_fewshot.ui.next_step import Situation, next_step, percent
+from napari_fewshot.ui.object_edits import ObjectEdits
 from napari_fewshot.ui.palette import Palette
 from napari_fewshot.ui.ports import Layers
 from napari_fewshot.ui.proposing import Proposing
@@ -33,20 +34,20 @@ class StateBuilder:
         What was taught, proposed and decided.
     layers
         The viewer's layers.
-    reporter, palette, teaching, cuts, deciding, proposing, exporting, review, doubt, prospects, upkeep, models
+    reporter, palette, teaching, cuts, deciding, proposing, exporting, review, doubt, prospects, upkeep, models, edits
         The parts of the controller.
     """
 
     def __init__(
         self, session: Session, layers: Layers, *, reporter: Reporter, palette: Palette, teaching: Teaching, cuts: Cuts,
         deciding: Deciding, proposing: Proposing, exporting: Exporting, review: Review, doubt: Doubt,
-        prospects: Prospects, upkeep: Upkeep, models: ModelChoice,
+        prospects: Prospects, upkeep: Upkeep, models: ModelChoice, edits: ObjectEdits,
     ) -> None:  # fmt: skip
         self._session, self._layers, self._reporter, self._palette = session, layers, reporter, palette
         self._teaching, self._deciding, self._proposing, self._exporting = teaching, deciding, proposing, exporting
         self._cuts = cuts
         self._review, self._doubt, self._prospects = review, doubt, prospects
-        self._upkeep, self._models = upkeep, models
+        self._upkeep, self._models, self._edits = upkeep, models, edits
 
     def build(self) -> DockState:
         """Return how things stand now."""
@@ -85,6 +86,8 @@ class StateBuilder:
             backbone=self._session.settings.backbone,
             volume=self._session.propagation.volume,
             objects=self._session.settings.instances,
+            tool=self._edits.tool,
+            object_note=self._edits.note,
             model=self._models.state,
         )
 
@@ -132,6 +135,7 @@ class StateBuilder:
 
     def _enabled(self, now: Situation, support: SupportSet, above: int) -> frozenset[Action]:
         is_open = now.score is not None
+        has_objects = bool(now.shown) and self._session.settings.instances
         rules = {
             Action.PAINT: bool(now.shown),
             Action.BOX: bool(now.shown and now.classes),
@@ -152,6 +156,10 @@ class StateBuilder:
             Action.PROVENANCE: bool(now.shown),
             Action.UNDO: self._session.can_undo,
             Action.REDO: self._session.can_redo,
+            Action.MERGE: has_objects,
+            Action.SPLIT: has_objects,
+            Action.DELETE: has_objects,
+            Action.LINK: has_objects,
             Action.EXPORT: bool(self._layers.label_layers()) and not self._exporting.stage,
             Action.NEXT_CLASS: bool(now.shown),
             Action.REMOVE_CLASS: bool(self._palette.class_id),
