@@ -43,6 +43,7 @@ from napari_fewshot.session_folder import (
 )
 from napari_fewshot.session_state import (
     Effort,
+    LabelMap,
     SessionState,
     aligned,
     changed_objects,
@@ -300,14 +301,14 @@ class Session:
         with_proposals
             Whether an open proposal counts where nothing has been decided.
         """
-        decided, waiting = self._state.accepted.get(key), self.proposal(key)
-        shot = self._state.shot(key)
+        decided: LabelMap | None = self._state.accepted.get(key)
+        waiting, shot = self.proposal(key), self._state.shot(key)
         if decided is None and shot is not None:
             decided = shot.labels
         if decided is not None and key in self._frames and not fits(self._frames[key], decided):
             decided = None  # of an image that was replaced by one of another size
         if with_proposals and waiting is not None:
-            decided = waiting.labels.astype(np.int32)  # with what was painted in it
+            decided = waiting.labels  # with what was painted in it
         return None if decided is None else np.where(decided == UNLABELLED, 0, decided).astype(np.int32)
 
     def objects(self, key: FrameKey, *, with_proposals: bool = False) -> Instances | None:
@@ -840,8 +841,7 @@ class Session:
         open_ones = self._open_among(keys)
         if open_ones:
             self._remember()
-            accepted = {key: self._state.proposals[key].labels.astype(np.int32) for key in open_ones}
-            self._settle(accepted, self.support)
+            self._settle({key: self._state.proposals[key].labels for key in open_ones}, self.support)
         return open_ones
 
     def reject(self, key: FrameKey) -> None:
@@ -1056,7 +1056,7 @@ class Session:
             )
         return shot
 
-    def _settle(self, accepted: Mapping[FrameKey, Labels], support: SupportSet) -> None:
+    def _settle(self, accepted: Mapping[FrameKey, LabelMap], support: SupportSet) -> None:
         origins = {key: self._origins_when_accepted(key, labels) for key, labels in accepted.items()}
         objects = {key: followed(self._waiting(key).instances, labels, support) for key, labels in accepted.items()}
         self._decide(
@@ -1069,7 +1069,7 @@ class Session:
         for key in accepted:
             self.frame_changed.emit(key)
 
-    def _origins_when_accepted(self, key: FrameKey, labels: Labels) -> OriginMap:
+    def _origins_when_accepted(self, key: FrameKey, labels: LabelMap) -> OriginMap:
         waiting = self._waiting(key)
         corrections, changed = waiting.corrections, labels != waiting.labels
         if changed.any():

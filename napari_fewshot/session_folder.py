@@ -516,7 +516,7 @@ class _Reading:
         state = SessionState(
             SupportSet(shots, self._classes, tags),
             {key: self._proposal(key) for key in arrays if "proposal" in self._records[key]},
-            {key: self._accepted(key) for key, named in arrays.items() if "accepted" in named},
+            {key: self._arrays[key]["accepted"] for key, named in arrays.items() if "accepted" in named},
             frozenset(key for key, record in self._records.items() if record.get("rejected")),
             {key: named["origins"] for key, named in arrays.items() if "origins" in named},
             frozenset(key for key in self._taught if self._records[key].get("aside")),
@@ -547,12 +547,6 @@ class _Reading:
         corrections, uncleaned = arrays.get("corrections"), arrays.get("uncleaned")
         note, ids = _text(record["note"]), arrays.get("objects")
         return OpenProposal(arrays["proposal"], score, 0, corrections, note, uncleaned, instances=ids)
-
-    def _accepted(self, key: FrameKey) -> Any:
-        accepted = self._arrays[key]["accepted"].astype(np.int32)
-        accepted.setflags(write=False)
-        self._store.same(accepted, self._records[key]["accepted"])
-        return accepted
 
     def _arrays_of(self, key: FrameKey, record: dict[str, Any]) -> dict[str, Any]:
         """Read every array of a frame; all are as large as each other."""

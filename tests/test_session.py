@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from napari_fewshot.errors import MaskError, SupportError
 from napari_fewshot.frames import FrameKey
 from napari_fewshot.propagation import FrameFailure
 from napari_fewshot.segmenter import SegmenterSettings
-from napari_fewshot.session import FrameState
+from napari_fewshot.session import FrameState, open_session
 from napari_fewshot.support import Tag
 from tests.fakes import BrightnessSegmenter, proposal
 
@@ -557,6 +558,19 @@ def test_accepting_all_above_a_score_decides_but_does_not_teach(scored: Session)
     ]
     np.testing.assert_array_equal(scored.labels(z(3)), truth(scored.frame(z(3))))
     assert [f.key for f in scored.start_run().frames] == [z(2)]
+
+
+def test_what_is_accepted_as_proposed_takes_a_byte_for_each_pixel(scored: Session, tmp_path: Path) -> None:
+    waiting = {key: scored.proposal(key).labels for key in scored.above(0.0)}
+    scored.accept_above(0.0)
+    scored.save(tmp_path / "session")
+    opened = open_session(tmp_path / "session")
+    for session in (scored, opened):
+        accepted = session.snapshot().state.accepted
+        assert accepted.keys() == waiting.keys()
+        for key, labels in accepted.items():
+            assert labels.nbytes == labels.size and np.array_equal(labels, waiting[key])
+            assert session.labels(key).dtype == np.int32
 
 
 def test_accepting_all_above_a_score_that_none_reaches_is_no_step_to_undo(scored: Session) -> None:
