@@ -11,6 +11,7 @@ from napari_fewshot import __version__
 from napari_fewshot.cli.demo import demo
 from napari_fewshot.cli.evaluate import evaluate
 from napari_fewshot.cli.evaluate_objects import objects as evaluate_objects
+from napari_fewshot.cli.evaluate_volumes import volumes as evaluate_volumes
 from napari_fewshot.cli.export import export
 from napari_fewshot.cli.extract import extract
 from napari_fewshot.cli.methods import methods
@@ -38,6 +39,7 @@ app.command()(demo)
 app.command()(methods)
 app.command()(train)
 evaluate.command("objects")(evaluate_objects)
+evaluate.command("volumes")(evaluate_volumes)
 app.add_typer(evaluate)
 app.add_typer(session)
 app.add_typer(weights)
