@@ -13,9 +13,10 @@ import tifffile
 
 from napari_fewshot.boxes import Box, box_labels
 from napari_fewshot.errors import FewShotError, ImageError, SettingsError
-from napari_fewshot.frames import Frame
+from napari_fewshot.frames import Frame, frame_name
 from napari_fewshot.models.cache_settings import CacheSettings, CacheUsage
 from napari_fewshot.proposals import Proposal
+from napari_fewshot.provenance import Origin
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import FrameState, Session
 from napari_fewshot.support import LabelClass
@@ -183,9 +184,7 @@ class FakeLayers:
         return self.seen_cut
 
     def is_cut_painted(self, cut: Cut) -> bool:
-        return any(
-            bool(cut.line_of(painted).any()) for key in cut.keys if (painted := self.painted(key)) is not None
-        )
+        return any(bool(cut.line_of(painted).any()) for key in cut.keys if (painted := self.painted(key)) is not None)
 
     def go_to(self, key: Any) -> None:
         self.at = key
@@ -1026,6 +1025,32 @@ def test_a_table_of_objects_lists_decided_slices_and_who_decided(dock: Dock, tmp
     assert {row["provenance"] for row in with_them} == {"painted", "proposed"}
     assert len({row["plane"] for row in without}) == 1 < len({row["plane"] for row in with_them})
     assert all(0 <= float(row["score"]) <= 1 for row in with_them if row["provenance"] == "proposed")
+
+
+def test_who_labelled_what_is_exported_as_an_image_and_as_a_table(dock: Dock, tmp_path: Path) -> None:
+    dock.propose_all()
+    dock.show(("a", 1))
+    dock.layers.proposal_stacks["a"][1, :3, :3] = 1  # a person's brush
+    dock.controller.accept()
+    dock.paint(("a", 3), np.eye(*SIZE))  # and not taught
+    dock.view.request = ExportRequest((("a", tmp_path / "mine.nii.gz"),), format="nifti", with_origins=True)
+    dock.controller.export()
+    dock.exporter.finish()
+    assert not dock.state.error
+    origins = tifffile.imread(tmp_path / "a_labels_provenance.tif")
+    assert origins.shape == (4, *SIZE) and origins.dtype == np.uint8
+    session, painted = dock.session, np.eye(*SIZE, dtype=bool)
+    for z in (0, 1, 2):
+        np.testing.assert_array_equal(origins[z], session.origins(("a", z)))
+    assert set(np.unique(origins[1])) == {Origin.CORRECTED, Origin.ACCEPTED}
+    assert (origins[3][painted] == Origin.HUMAN).all() and (origins[3][~painted] == Origin.MODEL).all()
+    with (tmp_path / "provenance.csv").open(encoding="utf-8") as file:
+        rows = {row["frame"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {frame_name(key) for key in session.frames}
+    for z in range(4):
+        row = rows[frame_name(("a", z))]
+        assert {o: int(row[f"pixels {o.title}"]) for o in Origin} == {o: int((origins[z] == o).sum()) for o in Origin}
+    assert any("provenance.csv" in message for message in dock.view.messages)
 
 
 def test_an_existing_file_is_not_overwritten_unless_that_was_agreed(dock: Dock, tmp_path: Path) -> None:

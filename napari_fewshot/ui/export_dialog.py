@@ -65,6 +65,11 @@ class ExportDialog(QDialog):
         rows.setColumnStretch(1, 1)
         self.with_proposals = QCheckBox("Also open proposals, where nothing is painted or accepted")
         self.with_proposals.setToolTip("Otherwise slices that you have not decided on are empty in the files.")
+        self.with_origins = QCheckBox("Also who labelled what: you, the model, or both")
+        self.with_origins.setToolTip(
+            "An image for each labels layer, '..._provenance.tif', with the origin of every pixel's label, and "
+            "'provenance.csv', a table of all slices. Open proposals count as the model's."
+        )
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Save | QDialogButtonBox.StandardButton.Cancel)
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
@@ -77,6 +82,7 @@ class ExportDialog(QDialog):
         layout.addWidget(self.shared)
         layout.addLayout(rows)
         layout.addWidget(self.with_proposals)
+        layout.addWidget(self.with_origins)
         layout.addWidget(buttons)
         self.setMinimumWidth(480)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
@@ -92,19 +98,30 @@ class ExportDialog(QDialog):
             for choice, tick, name in zip(self._choices, self.ticks, self.names, strict=True)
             if tick.isChecked() and (self.shared if chosen.joint else name).text().strip()
         )
-        return ExportRequest(files, self.with_proposals.isChecked(), self._overwrite, chosen.name)
+        return ExportRequest(
+            files, self.with_proposals.isChecked(), self._overwrite, chosen.name, self.with_origins.isChecked()
+        )
 
     def accept(self) -> None:
         """Close if the names are different, and existing files may be replaced."""
-        paths = [path for _, path in self.request().files]
+        request = self.request()
+        paths = [path for _, path in request.files]
         if not self._chosen().joint and len({str(path).casefold() for path in paths}) < len(paths):
             QMessageBox.warning(self, "Export labels", "Two files have the same name; give each its own.")
             return
-        existing = [path for path in dict.fromkeys(map(self._replaced, paths)) if path.exists()]
+        written = [*map(self._replaced, paths), *self._beside(request)]
+        existing = [path for path in dict.fromkeys(written) if path.exists()]
         if existing and not self._may_replace(existing):
             return
         self._overwrite = bool(existing)
         super().accept()
+
+    def _beside(self, request: ExportRequest) -> list[Path]:
+        """Files with who labelled what."""
+        if not request.with_origins or not request.files:
+            return []
+        by_uid = {choice.uid: choice for choice in self._choices}
+        return [*(request.origins_file(by_uid[uid], path) for uid, path in request.files), request.origins_table]
 
     def _may_replace(self, existing: Sequence[Path]) -> bool:
         names = "\n".join(path.name for path in existing[:10]) + ("\n..." if len(existing) > 10 else "")

@@ -1,5 +1,6 @@
 """Label layers into files, off the GUI thread. Knows neither Qt nor napari."""
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,7 +17,8 @@ from napari_fewshot.session import FrameState, Session
 from napari_fewshot.session_state import followed
 from napari_fewshot.support import BACKGROUND
 from napari_fewshot.ui.jobs import Failed, Finished, Stage, Written, export_job
-from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, Layers, Runner, View
+from napari_fewshot.ui.origins_export import Origins, origins_of
+from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportRequest, Layers, Runner, View
 from napari_fewshot.ui.recipes import Told, write_recipe_of
 from napari_fewshot.ui.reporting import Reporter
 from napari_fewshot.ui.review import uid_of
@@ -79,7 +81,11 @@ class Exporting:
         self.stage = "Writing files ..."
         folder = request.files[0][1].parent
         recipe = partial(write_recipe_of, self._session.snapshot(), folder, request.format)
-        job = partial(export_job, stacks, request.format, request.overwrite, recipe)
+        beside = [recipe]
+        if request.with_origins:
+            origins = self._origins(choices, request, [stack for _, stack in stacks[: len(request.files)]])
+            beside.append(partial(origins.write, overwrite=request.overwrite))
+        job = partial(export_job, stacks, request.format, request.overwrite, partial(_one_after_the_other, beside))
         self._runner.start(job, self._receive, len(stacks))
 
     def _stack(self, uid: str, with_proposals: bool) -> LabelStack:
@@ -121,6 +127,17 @@ class Exporting:
                     ids[_position(key)] = found
         return replace(labels, labels=ids, classes=None)
 
+    def _origins(
+        self, choices: Sequence[ExportChoice], request: ExportRequest, stacks: Sequence[LabelStack]
+    ) -> Origins:
+        """Who labelled what, of the images that are exported."""
+        by_uid, exported = {choice.uid: choice for choice in choices}, []
+        for (uid, path), stack in zip(request.files, stacks, strict=True):
+            positions = {key: _position(key) for key in self._session.frames if uid_of(key) == uid}
+            painted = replace(stack, labels=self._layers.export_stack(uid).labels)
+            exported.append((request.origins_file(by_uid[uid], path), painted, positions))
+        return origins_of(self._session, exported, request.origins_table)
+
     def _receive(self, item: object) -> None:
         match item:
             case Stage():
@@ -135,6 +152,11 @@ class Exporting:
             case Finished():
                 self.stage = ""
         self.changed.emit()
+
+
+def _one_after_the_other(jobs: Iterable[Callable[[], Iterator[object]]]) -> Iterator[object]:
+    for job in jobs:
+        yield from job()
 
 
 def _position(key: FrameKey) -> tuple[int, ...]:

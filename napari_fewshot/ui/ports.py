@@ -60,6 +60,17 @@ class ExportRequest:
     with_proposals: bool = False
     overwrite: bool = False
     format: str = "tiff"
+    with_origins: bool = False
+    """Whether it is also to be written who labelled what."""
+
+    def origins_file(self, choice: ExportChoice, file: Path) -> Path:
+        """Return where the origins of the labels of an image go."""
+        return file.with_name(f"{Path(choice.file_name).stem}_provenance.tif")
+
+    @property
+    def origins_table(self) -> Path:
+        """Where the table of origins goes."""
+        return self.files[0][1].with_name("provenance.csv")
 
 
 @dataclass(frozen=True, eq=False)

@@ -281,6 +281,11 @@ def test_the_export_dialog_asks_before_it_replaces_files(
     request = dialog.request()
     assert request.overwrite and not request.with_proposals
     assert [path.name for _, path in request.files] == ["a_labels.tif", "b_labels.tif"]
+    assert not request.with_origins
+    (tmp_path / "provenance.csv").write_bytes(b"precious")
+    dialog.with_origins.setChecked(True)
+    dialog.accept()
+    assert dialog.request().with_origins and "provenance.csv" in asked[-1]
     dialog.ticks[0].setChecked(False)
     assert [uid for uid, _ in dialog.request().files] == ["b"]
     dialog.deleteLater()
