@@ -27,6 +27,19 @@ def test_samples_become_napari_image_layers_with_names(make: Callable[[], list[L
     assert all(np.asarray(made.data).std() > 0 for made in layers)
 
 
+def test_cells_are_numbered_on_three_slices_only_and_shots_of_them_have_their_numbers() -> None:
+    (image, _, _), (ids, attributes, kind) = samples.numbered_cells()
+    assert kind == "labels" and attributes["name"] == "numbered cells objects" and ids.shape == image.shape
+    assert [z for z in range(len(ids)) if ids[z].any()] == list(samples.NUMBERED)
+    sample = samples.numbered_sample()
+    for z in samples.NUMBERED:
+        shot = sample.shot(z)
+        assert shot.instances is not None
+        np.testing.assert_array_equal(shot.instances, ids[z])
+        np.testing.assert_array_equal(shot.labels == CELL, ids[z] > 0)
+        assert ids[z].max() > 5
+
+
 def test_the_tiles_are_a_stack_of_colour_pictures() -> None:
     layer = pytest.importorskip("napari.layers").Layer
     (tiles,) = (layer.create(*layer_data) for layer_data in samples.ihc_tiles())

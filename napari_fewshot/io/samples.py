@@ -1,18 +1,18 @@
 """Sample data that needs no download: two real images that come with scikit-image, and a synthetic stack.
 
-`ihc_tiles`, `coins` and `synthetic_cells` are what napari's File > Open Sample calls. The same images as frames,
-for scripts and tests, come from `ihc_sample`, `coins_sample` and `cells_sample`, together with masks to compare
-with: true ones of the synthetic cells, ones computed by a classical rule for the two real images.
+`ihc_tiles`, `coins`, `synthetic_cells` and `numbered_cells` are what napari's File > Open Sample calls. The same images
+as frames, for scripts and tests, come from `ihc_sample`, `coins_sample`, `cells_sample` and `numbered_sample`, together
+with masks to compare with: true ones of the synthetic cells, ones computed by a classical rule for the two real images.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_fewshot.frames import Frame, FrameKey, Labels
+from napari_fewshot.frames import Frame, FrameKey, Instances, Labels
 from napari_fewshot.imaging.phantom import CELL, NUCLEUS, Phantom, touching_cells
 from napari_fewshot.support import LabelClass, Shot
 
@@ -20,6 +20,8 @@ LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
 """(data, attributes, layer type), as napari wants it."""
 
 _TILES: Final = 3  # along each side of the immunohistochemistry picture
+NUMBERED: Final = (1, 4, 7)
+"""Slices of `numbered_cells` on which cells are numbered."""
 _COIN_ROWS: Final = ((0, 82), (82, 151), (151, 226), (226, 303))
 """Where each row of coins begins and ends, in pixels."""
 
@@ -48,6 +50,8 @@ class Sample:
         Size of a voxel along z, y and x; None where unknown.
     unit
         Of ``spacing``.
+    instances
+        (H, W) int32 objects of each frame; empty where they are not told apart.
     """
 
     name: str
@@ -59,11 +63,12 @@ class Sample:
     classes: tuple[LabelClass, ...]
     spacing: tuple[float, float, float] | None = None
     unit: str | None = None
+    instances: dict[FrameKey, Instances] = field(default_factory=dict)
 
     def shot(self, index: int) -> Shot:
-        """Return a frame with its mask, as if somebody had painted it."""
+        """Return a frame with its mask and its objects, as if somebody had painted it."""
         frame = self.frames[index]
-        return Shot(frame, self.masks[frame.key])
+        return Shot(frame, self.masks[frame.key], instances=self.instances.get(frame.key))
 
 
 # ---------------------------------------------------------------------------- for napari
@@ -125,6 +130,27 @@ def synthetic_cells_with_truth(seed: int = 0) -> list[LayerData]:
     return [
         (phantom.image, {"name": "cells", "contrast_limits": (0, top), **place}, "image"),
         (phantom.labels.astype(np.uint8), {"name": "cells truth", **place}, "labels"),
+    ]
+
+
+def numbered_cells() -> list[LayerData]:
+    """Open a simulated stack of touching cells that are numbered on three slices, to be told apart on all others.
+
+    With *Separate touching objects* on, the dock takes the second layer for that of the objects: teach these slices.
+
+    Returns
+    -------
+    list of LayerData
+        An image layer (9, 192, 192) uint16 and a labels layer int32, 0 on all slices but `NUMBERED`.
+    """
+    phantom = _numbered_phantom()
+    place = {"scale": phantom.spacing, "units": ("um",) * 3, "axis_labels": ("z", "y", "x")}
+    top = int(np.percentile(phantom.image, 99.9))
+    shown = np.zeros_like(phantom.instances, np.int32)
+    shown[list(NUMBERED)] = phantom.instances[list(NUMBERED)]
+    return [
+        (phantom.image, {"name": "numbered cells", "contrast_limits": (0, top), **place}, "image"),
+        (shown, {"name": "numbered cells objects", **place}, "labels"),
     ]
 
 
@@ -202,7 +228,30 @@ def cells_sample(seed: int = 0, make: Callable[..., Phantom] = touching_cells) -
     )
 
 
+def numbered_sample() -> Sample:
+    """Return the slices of the stack of `numbered_cells`, with the numbers that cells really have."""
+    phantom = _numbered_phantom()
+    spacing = phantom.spacing
+    frames = Frame.of_stack("numbered cells", phantom.image, spacing[1:], step=spacing[0])
+    return Sample(
+        name="numbered_cells",
+        title="Synthetic stack of numbered cells",
+        frames=frames,
+        masks={frame.key: mask for frame, mask in zip(frames, phantom.labels, strict=True)},
+        masks_are_true=True,
+        rule="known from the simulation",
+        classes=(LabelClass(CELL, "cell", "#3182bd"),),
+        spacing=spacing,
+        unit=phantom.unit,
+        instances={frame.key: ids.astype(np.int32) for frame, ids in zip(frames, phantom.instances, strict=True)},
+    )
+
+
 # ---------------------------------------------------------------------------- pixels
+def _numbered_phantom() -> Phantom:
+    return touching_cells((9, 192, 192), cells=40, nuclei=False)
+
+
 def _picture(name: str) -> npt.NDArray[np.uint8]:
     """Read one of the pictures that lie inside the scikit-image wheel."""
     from skimage import data
