@@ -59,6 +59,7 @@ weights: $(VENV)/.ready-dev  ## train the shipped weights anew (DATA=folder of d
 	done
 	@$(BIN)/python -m tests.golden.pins
 	@$(BIN)/python -m tests.golden.answers
+	@$(BIN)/python -m tests.golden.embedding
 
 .PHONY: libraries
 libraries:

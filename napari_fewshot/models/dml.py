@@ -73,8 +73,15 @@ class Dml:
         self.steps = steps
 
     @classmethod
-    def trained_or_none(cls, extractor: FeatureExtractor) -> Self | None:
+    def trained_or_none(cls, extractor: FeatureExtractor, *, shipped: bool = True) -> Self | None:
         """Make one with the head that was trained on these features; None where there is none.
+
+        Parameters
+        ----------
+        extractor
+            Of the features.
+        shipped
+            Whether the one that comes with the package counts as well, or only one that somebody trained.
 
         Raises
         ------
@@ -82,7 +89,7 @@ class Dml:
             If its file is damaged, or made for another version.
         """
         found = find_head(NAME, extractor.backbone)
-        if found is None:
+        if found is None or (found.shipped_as and not shipped):
             return None
         tensors = found.read()
         with torch.random.fork_rng(devices=[]):  # what it begins with is drawn, and then overwritten

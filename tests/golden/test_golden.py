@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from napari_fewshot import list_segmenters
-from tests.golden import answers
+from tests.golden import answers, embedding
 from tests.golden.pins import FOLDER, file_of, measured, shipped_backbones
 
 HINT = "if weights or network were changed on purpose, run: python -m tests.golden.pins"
@@ -33,6 +33,15 @@ def test_shipped_weights_give_the_features_that_they_are_known_for() -> None:
 
 def test_the_answers_of_every_method_are_pinned() -> None:
     assert sorted(p.stem for p in answers.FOLDER.glob("*.json")) == sorted(METHODS), ANSWERS_HINT
+
+
+def test_the_shipped_embedding_of_objects_puts_pixels_where_it_is_known_to() -> None:
+    pinned, now = json.loads(embedding.FILE.read_text()), embedding.measured()
+    hint = "if the weights were changed on purpose, run: python -m tests.golden.embedding"
+    for what, tolerance in (("vectors", 0.02), ("goodness", 0.02)):
+        found = np.array(now[what])
+        assert found.shape == np.shape(pinned[what]) and np.ptp(found) > 0.1, hint
+        np.testing.assert_allclose(found, pinned[what], atol=tolerance, rtol=5e-3, err_msg=f"{what}: {hint}")
 
 
 def numbers(grid: list[str]) -> Any:
