@@ -5,7 +5,7 @@ The first frame is painted by hand and taught; then proposals are asked for, and
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.annotator.hand import Hand
-from benchmarks.annotator.strokes import LabelMap, Plan, mean_iou
+from benchmarks.annotator.strokes import LabelMap, Plan, Stroke, mean_iou
 from napari_fewshot.support import BACKGROUND, UNLABELLED
 from napari_fewshot.ui.actions import Action
 
@@ -51,6 +51,8 @@ class Log:
     frames: list[FrameWork] = field(default_factory=list)
     ious: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    planning: float = 0.0
+    """Seconds of these for finding out where to paint next, for which a person has eyes."""
 
     @property
     def effort(self) -> float:
@@ -76,12 +78,22 @@ class Annotator:
         (Z, Y, X): 0 background, classes, 255 where nothing is known.
     enough
         IoU in (0, 1] at which a frame is accepted.
+    tell
+        Called with each frame that is done.
     """
 
-    def __init__(self, viewer: Any, dock: Any, truth: npt.NDArray[Any], enough: float = 0.9) -> None:
-        self._viewer, self._dock, self._truth, self._enough = viewer, dock, truth, enough
+    def __init__(
+        self,
+        viewer: Any,
+        dock: Any,
+        truth: npt.NDArray[Any],
+        enough: float = 0.9,
+        tell: Callable[[FrameWork], None] = lambda _: None,
+    ) -> None:
+        self._viewer, self._dock, self._truth, self._enough, self._tell = viewer, dock, truth, enough, tell
         self._hand = Hand(viewer, dock)
         self._changed = 0
+        self._planning = 0.0
 
     def label(self) -> Log:
         """Label every frame, beginning with the first that shows anything."""
@@ -98,7 +110,7 @@ class Annotator:
             assert len(log.frames) <= len(self._truth), "a frame that was accepted came back"
         labels = self._layer("labels").data
         log.ious = [mean_iou(labels[z], truth) for z, truth in enumerate(self._truth)]
-        log.seconds = time.perf_counter() - begun
+        log.seconds, log.planning = time.perf_counter() - begun, self._planning
         return log
 
     def _mend(self) -> FrameWork:
@@ -109,15 +121,22 @@ class Annotator:
         layer = self._viewer.layers.selection.active
         plan, strokes, before = Plan(truth), 0, self._changed
         proposed = mean_iou(layer.data[place], truth)
-        while mean_iou(layer.data[place], truth) < self._enough:
-            stroke = plan.next(layer.data[place])
-            assert stroke is not None
+        while (stroke := self._next_stroke(plan, layer.data[place], truth)) is not None:
             with self._logged() as changed:
                 self._hand.paint(stroke)
             assert changed, f"a stroke changed nothing: {stroke}"
             strokes += 1
         painted = int(((truth != BACKGROUND) & (truth != UNLABELLED)).sum())
-        return FrameWork(place, proposed, strokes, self._changed - before, painted)
+        work = FrameWork(place, proposed, strokes, self._changed - before, painted)
+        self._tell(work)
+        return work
+
+    def _next_stroke(self, plan: Plan, labels: LabelMap, truth: LabelMap) -> Stroke | None:
+        """Find out where to paint next, unless it is good enough."""
+        begun = time.perf_counter()
+        stroke = None if mean_iou(labels, truth) >= self._enough else plan.next(labels)
+        self._planning += time.perf_counter() - begun
+        return stroke
 
     @contextmanager
     def _logged(self) -> Iterator[list[LabelMap]]:

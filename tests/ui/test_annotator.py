@@ -1,12 +1,14 @@
 """A person who labels by mouse and keys changes at most half of the pixels that painting everything by hand takes."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.annotator.__main__ import folder
 from benchmarks.annotator.annotator import Annotator, Log
 from benchmarks.annotator.strokes import Plan, Stroke, class_ious, mean_iou
 from napari_fewshot.imaging.phantom import touching_cells
@@ -36,6 +38,14 @@ def test_a_synthetic_stack_is_labelled_with_half_of_the_effort(opened: Callable[
     truth = phantom.labels
     log, labels = label(opened, phantom.image, truth)
     check(log, labels, truth)
+
+
+def test_phase_contrast_is_labelled_with_half_of_the_effort(opened: Callable[..., Any], shared_data: Path) -> None:
+    """On a small part, and not on every one as small: docs/review.md has the figures of large parts of all images."""
+    images, truth = folder(shared_data / "data" / "dev" / "usiigaci_phc")
+    part = (slice(7, 13), slice(192, 352), slice(192, 352))
+    log, labels = label(opened, images[part], truth[part])
+    check(log, labels, truth[part])
 
 
 def test_strokes_mend_everything_and_make_nothing_wrong() -> None:
