@@ -178,7 +178,10 @@ def best_weights(
 
 
 def _best(scores: Mapping[Weights, Counts]) -> Weights:
-    """Choose weights that are better than none, by more than the standard error of that; else none.
+    """Choose weights that are clearly better than none, else none: a prior towards each slice by itself.
+
+    The mean IoU has to rise, and it, or the share of pixels that are right, by more than the standard error of that: a
+    class with a few pixels makes the one uncertain where the other leaves no doubt.
 
     Of those that gain nearly as much as the best, the ones that keep to edges most, and then lean on neighbours most: a
     slice that is left out has no painted neighbours, as many that are proposed for later have.
@@ -186,7 +189,7 @@ def _best(scores: Mapping[Weights, Counts]) -> Weights:
     found = {weights: _mean_iou(counts.sum(axis=0)) for weights, counts in scores.items()}
     off = max((w for w in found if not w.strength), key=lambda w: (found[w], -w.near))
     gains = {w: found[w] - found[off] for w in found if w.strength}
-    certain = [w for w, gain in gains.items() if gain > max(_LEAST_GAIN, _standard_error(scores[w], scores[off]))]
+    certain = [w for w, gain in gains.items() if gain > _LEAST_GAIN and _is_clear(gain, scores[w], scores[off])]
     if not certain:
         return off
     most = max(gains[w] for w in certain)
@@ -194,16 +197,17 @@ def _best(scores: Mapping[Weights, Counts]) -> Weights:
     return max(enough, key=lambda w: (-w.tolerance, w.strength, -w.near, -abs(w.between - 1)))
 
 
-def _standard_error(one: Counts, other: Counts) -> float:
-    """Standard error of the difference of two mean IoU: a jackknife over blocks, each of which is left out once."""
-    judged = one[:, 2].sum(axis=1) > 0
-    one, other = one[judged], other[judged]
-    count = len(one)
-    if count < 2:
-        return np.inf
+def _is_clear(gain: float, one: Counts, other: Counts) -> bool:
+    """Whether a gain of the mean IoU, or else of the pixels that are right, is more than its standard error."""
+    pixels = one[:, 2].sum(axis=1)
+    one, other, pixels = one[pixels > 0], other[pixels > 0], pixels[pixels > 0]
+    if len(pixels) < 2:
+        return False
     without = ((one.sum(axis=0) - a, other.sum(axis=0) - b) for a, b in zip(one, other, strict=True))
     gains = np.array([_mean_iou(a) - _mean_iou(b) for a, b in without])
-    return float(np.sqrt((count - 1) * gains.var()))
+    right = (one[:, 0] - other[:, 0]).sum(axis=1) / pixels
+    error = np.sqrt((len(pixels) - 1) * gains.var())  # by a jackknife: each block is left out once
+    return bool(gain > error or right.mean() > right.std(ddof=1) / np.sqrt(len(right)))
 
 
 def _mean_iou(counts: npt.NDArray[np.int64]) -> float:
