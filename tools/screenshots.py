@@ -7,16 +7,19 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import napari
 import numpy as np
+from napari.utils._proxies import ReadOnlyWrapper
+from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 from skimage.morphology import disk, erosion
 
-from napari_fewshot.io.samples import Sample, cells_sample, ihc_sample
-from napari_fewshot.session import FrameState
+from napari_fewshot.io.samples import NUMBERED, Sample, cells_sample, ihc_sample, numbered_cells
+from napari_fewshot.session import FrameState, Session
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.dock import FewShotDock
@@ -31,9 +34,10 @@ def main() -> None:
     with TemporaryDirectory() as folder:  # whatever this person keeps and prefers has no business in the pictures
         for name in ("CACHE", "CONFIG", "DATA"):
             os.environ[f"NAPARI_FEWSHOT_{name}"] = folder
-        one_class_by_hand()
-        two_classes_in_light()
-        review_in_both_themes()
+        parts = (one_class_by_hand, two_classes_in_light, review_in_both_themes, a_cut_through_a_stack, objects_mended)
+        for part in parts:
+            if part.__name__ in sys.argv[1:] or not sys.argv[1:]:
+                part()
 
 
 def one_class_by_hand() -> None:
@@ -126,6 +130,84 @@ def review_in_both_themes() -> None:
     dock.panel.scroll_to_top_of(dock.panel.quality_part)
     save_both(viewer, "review-quality")
     viewer.close()
+
+
+def a_cut_through_a_stack() -> None:
+    """Paint on xz, learn from it on every slice, and let neighbouring slices decide together."""
+    sample = cells_sample()
+    viewer, dock = opened(sample, "cells", list(sample.classes))
+    press(dock, Action.PAINT)
+    for layer in viewer.layers:
+        layer.scale = (4, 1, 1)
+    viewer.dims.order = (1, 0, 2)
+    truth = np.stack([sample.masks[frame.key] for frame in sample.frames])  # (Z, Y, X)
+    row = int((truth > 0).sum(axis=(0, 2)).argmax())
+    viewer.dims.set_current_step(1, row)
+    viewer.reset_view()
+    press(dock, Action.PAINT)
+    z, x = np.nonzero(truth[:, row])
+    viewer.layers["cells labels"].data_setitem((z, np.full(z.shape, row), x), truth[z, row, x].astype(np.uint8))
+    settle()
+    save(viewer, "volumes-cut.png")
+
+    press(dock, Action.TEACH)
+    viewer.dims.order = (0, 1, 2)
+    viewer.dims.set_current_step(0, len(truth) // 2)
+    settle()
+    viewer.reset_view()
+    dock.panel.volumes.neighbours.click()
+    settle(lambda: dock.controller.session.propagation.volume.are_used)
+    press(dock, Action.PROPOSE)
+    settle(lambda: not dock.is_busy)
+    dock.panel.scroll_to(dock.panel.volumes)
+    save(viewer, "volumes-dock.png")
+    viewer.close()
+
+
+def objects_mended() -> None:
+    """Teach numbered cells on three slices, propose objects on the others, and cut one along a line."""
+    viewer = napari.Viewer(title="napari", show=True)
+    viewer.theme = "dark"
+    viewer.window.resize(*WINDOW)
+    for data, attributes, kind in numbered_cells():
+        getattr(viewer, f"add_{kind}")(data, **attributes)
+    dock = FewShotDock(viewer, Session(classes=[LabelClass(1, "cell", "#3182bd")]))
+    viewer.window.add_dock_widget(dock, name="Few-shot propagation", area="right")
+    dock.panel.objects.click()
+    for z in NUMBERED:
+        viewer.dims.set_current_step(0, z)
+        settle()
+        press(dock, Action.TEACH)
+    press(dock, Action.PROPOSE)
+    settle(lambda: not dock.is_busy)
+    viewer.dims.set_current_step(0, 3)
+    viewer.layers["numbered cells labels"].visible = viewer.layers["numbered cells proposals"].visible = False
+    press(dock, Action.SPLIT)
+    viewer.reset_view()
+    layer = viewer.layers["numbered cells objects"]
+    largest = int(np.bincount(layer.data[3].ravel())[1:].argmax()) + 1
+    rows, columns = np.nonzero(layer.data[3] == largest)
+    top, bottom, middle = rows.min() - 6, rows.max() + 6, columns.mean()
+    path = [(y, middle + 4 * np.sin(y / 5)) for y in np.linspace(top, bottom, 20)]
+    mouse_press_callbacks(layer, mouse("mouse_press", layer, path[0]))
+    for point in path[1:]:
+        mouse_move_callbacks(layer, mouse("mouse_move", layer, point))
+    dock.panel.scroll_to(dock.panel.objects_box)
+    settle()
+    save(viewer, "objects-split.png")
+
+    mouse_release_callbacks(layer, mouse("mouse_release", layer, path[-1]))
+    dock.panel.scroll_to(dock.panel.objects_box)
+    settle()
+    save(viewer, "objects-after.png")
+    viewer.close()
+
+
+def mouse(kind: str, layer: Any, point: tuple[float, float]) -> Any:
+    """What napari hands to tools when the left button is pressed, or the mouse moved, over a row and a column."""
+    at = layer.data_to_world((3, *point))
+    event = SimpleNamespace(type=kind, button=1, position=at, modifiers=(), handled=False, is_dragging=True)
+    return ReadOnlyWrapper(event, exceptions=("handled",))
 
 
 def save_both(viewer: Any, name: str) -> None:
