@@ -1,16 +1,17 @@
 """The widget that napari opens: puts panel, controller, layers and threads together, and takes them apart again."""
 
+import atexit
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from weakref import ref
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakSet, ref
 
 from napari.utils.notifications import notification_manager, show_error, show_info
 from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QDialog, QFileDialog, QMainWindow, QMessageBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QDialog, QFileDialog, QMainWindow, QMessageBox, QVBoxLayout, QWidget
 
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.io.image_places import KnownImage
@@ -45,6 +46,7 @@ from napari_fewshot.ui.upkeep import Upkeep
 if TYPE_CHECKING:
     import napari.viewer
 
+_LEAVE_SECONDS = 10.0  # that the end of the program waits for threads
 _DEVICES = (
     Option("auto", "auto", "The fastest there is on this computer."),
     Option("cuda", "cuda", "An NVIDIA graphics card."),
@@ -65,6 +67,7 @@ class FewShotDock(QWidget):
     """
 
     _saved = Signal()
+    _all: ClassVar["WeakSet[FewShotDock]"] = WeakSet()
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer", session: Session | None = None) -> None:
         super().__init__()
@@ -104,6 +107,9 @@ class FewShotDock(QWidget):
         KEYMAP.changed.connect(self._on_keys)
         parts.unwatch.append(partial(_disconnect_keys, ref(self)))
         self.destroyed.connect(self._parts.close)
+        self._all.add(self)
+        atexit.unregister(_leave)
+        atexit.register(_leave)  # the last to be registered is the first to be called: before Qt's own
         self._upkeep = upkeep
 
     @property
@@ -396,6 +402,17 @@ class _Parts:
             except RuntimeError:  # gone with its window
                 pass
         self.shortcuts.clear()
+
+
+def _leave() -> None:
+    """Save what is not saved and end all threads while Qt is there: not everybody closes the window before leaving."""
+    for dock in list(FewShotDock._all):
+        with suppress(RuntimeError):  # gone with its window
+            dock._parts.close()
+            dock.setParent(None)
+            dock.deleteLater()  # now: where Qt does it at its own end, some programs crash
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    ThreadRunner.wait_for_all(_LEAVE_SECONDS)
 
 
 def _options() -> dict[str, list[Option]]:

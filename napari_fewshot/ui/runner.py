@@ -3,11 +3,13 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from threading import Event
 from typing import Any, ClassVar
 
 from napari.qt.threading import create_worker
 from napari.utils import progress
+from superqt.utils import WorkerBase
 
 from napari_fewshot.propagation import FrameFailure
 from napari_fewshot.proposals import Proposal
@@ -81,6 +83,12 @@ class ThreadRunner:
     def let_finish(self) -> None:
         """Let what runs come to its end; nobody listens any more."""
         self._receive = None
+
+    @staticmethod
+    def wait_for_all(seconds: float) -> None:
+        """Wait until no thread is at work any more, but no longer than that."""
+        with suppress(RuntimeError):  # some take longer
+            WorkerBase.await_workers(round(1000 * seconds))
 
     def _launch(self, job: Job, receive: Callable[[object], None], total: int) -> None:
         self._stop, self._receive = Event(), receive
