@@ -77,10 +77,12 @@ def two_classes_in_light() -> None:
     press(dock, Action.PROPOSE)
     settle(lambda: not dock.is_busy)
     viewer.dims.set_point(0, len(sample.frames) // 2)
+    press(dock, Action.VIEW)
     dock.panel.advanced.expand(animate=False)
     settle()
     dock.panel.scroll_to(dock.panel.advanced)
     save(viewer, "dock-5-advanced.png")
+    press(dock, Action.VIEW)  # it is remembered
     viewer.close()
 
 
