@@ -12,7 +12,7 @@ from psygnal import Signal
 from napari_fewshot.ui.layer_geometry import world_to_layer_units
 
 _COLOUR: Final = "#ffd166"
-_WIDTH: Final = 2.0  # pixels of the screen
+_WIDTH: Final = 3.0  # pixels of the screen
 _STEP: Final = 0.5  # pixels of the image that the mouse moves before it counts
 
 

@@ -3,10 +3,9 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-from weakref import ref
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,58 +15,41 @@ from psygnal import Signal
 
 from napari_fewshot.boxes import Box
 from napari_fewshot.errors import ImageError, MaskError
-from napari_fewshot.frames import Frame, FrameKey, Stack
+from napari_fewshot.frames import Frame, FrameKey
 from napari_fewshot.frames import Labels as LabelMap
 from napari_fewshot.support import LabelClass
-from napari_fewshot.ui.axes import Cut, Layout, LazyFrame, guess_channel_axis, guess_depth_axis, slider_letters
+from napari_fewshot.ui.axes import Cut, Layout, guess_depth_axis, slider_letters
 from napari_fewshot.ui.box_layer import box_layer, boxes_on, colour_boxes, draw_with, take_over
 from napari_fewshot.ui.drawing_tool import DrawingTool
-from napari_fewshot.ui.layer_geometry import geometry_like, units_of, world_to_layer_units
+from napari_fewshot.ui.layer_geometry import geometry_like, units_of
+from napari_fewshot.ui.linked_image import (
+    LinkedImage,
+    axis_labels,
+    axis_title,
+    frames_of,
+    guessed_channel_axis,
+    holds_classes,
+    identity_of,
+    is_any,
+    is_default,
+    is_usable,
+    misfit,
+    pixel_indices,
+    slice_of,
+    split,
+    unwrapped,
+    view_of,
+)
 from napari_fewshot.ui.overlay_layer import overlay_layer, redraw
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportStack
+from napari_fewshot.ui.screen import Screen
 from napari_fewshot.ui.state import ImageChoice, OverlayPicture
 
 BACKGROUND_COLOUR = "#9ecae1"
 _UNNAMED_COLOUR = "#ff00ff"
 _ROLE = "napari_fewshot"  # key in a layer's metadata: says that a label layer is ours
 _BRUSH_SECONDS = 0.1
-_ROWS = 512  # that are looked at at once
 _HISTORY_PIXELS = 5_000_000  # more than this in one step would fill the memory with napari's undo records
-
-
-@dataclass(eq=False)
-class _Linked:
-    """One image layer with its label layers."""
-
-    uid: str
-    image: Any
-    chosen: bool = True
-    channel_axis: int | None = None
-    depth_axis: int | None = None
-    labels: Any = None
-    proposals: Any = None
-    boxes: Any = None
-    objects: Any = None
-    separates: bool = False
-    """Whether objects are told apart, so that their layer is seen."""
-    written: dict[tuple[int, ...], npt.NDArray[Any]] = field(default_factory=dict)
-    """(H, W) by position: what an acceptance wrote, 0 elsewhere."""
-    revision: int = 0
-    """Another number each time that the pixels were replaced."""
-    known_layout: Layout | None = None
-    """Found once until the data change: every slice asks for it, and napari's layers answer slowly."""
-
-    @property
-    def data(self) -> Any:
-        """The whole array at full resolution."""
-        return self.image.data[0] if self.image.multiscale else self.image.data
-
-    @property
-    def layout(self) -> Layout:
-        """The axes of the image as it is now."""
-        if self.known_layout is None or self.known_layout.channel_axis != self.channel_axis:
-            self.known_layout = Layout(tuple(map(int, self.data.shape)), bool(self.image.rgb), self.channel_axis)
-        return self.known_layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,34 +58,6 @@ class _OverlaidImage:
 
     layer: Any
     same_as: tuple[str, tuple[int, ...]]
-
-
-class LayerSlice:
-    """Finds one frame of an image layer at the moment it is asked for; holds no pixels and no layer."""
-
-    def __init__(self, linked: _Linked, position: tuple[int, ...]) -> None:
-        self._linked, self._position, self._name = ref(linked), position, linked.image.name
-        self._known_shape = linked.layout.frame_shape
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(H, W) or (H, W, channels); of a layer that was deleted, what it was at last."""
-        linked = self._linked()
-        if linked is not None:
-            with suppress(ImageError):  # its data are no image any more
-                self._known_shape = linked.layout.frame_shape
-        return self._known_shape
-
-    def __call__(self) -> LazyFrame:
-        """Get at the pixels, which are read region by region; of a multiscale layer those at full resolution."""
-        linked = self._existing()
-        return linked.layout.take(linked.data, self._position)
-
-    def _existing(self) -> _Linked:
-        linked = self._linked()
-        if linked is None:
-            raise ImageError(f"the layer '{self._name}' was deleted; open it again to go on with it")
-        return linked
 
 
 class LayerLink:
@@ -130,15 +84,15 @@ class LayerLink:
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
-        self._linked: dict[str, _Linked] = {}
+        self._linked: dict[str, LinkedImage] = {}
         self._used_uids: set[str] = set()
         self._deleted: dict[str, tuple[Any, ...]] = {}  # what is known of images by uid, for when they are opened again
         self._classes: tuple[LabelClass, ...] = ()
         self._overlay: _OverlaidImage | None = None
-        self._current = ""
         self._busy = False
         self._brush_told_at = 0.0
         self._free_labels: dict[str, Any] = {}
+        self._screen = Screen(viewer, lambda: self._linked.values(), self._quietly)
         self._tool = DrawingTool(viewer, self._insert, self._remove_layer, self._quietly, {_ROLE: "line"})
         self._tool.drawn.connect(self._on_line)
         self._tool.dropped.connect(self.tool_dropped.emit)
@@ -183,7 +137,7 @@ class LayerLink:
         linked = self._linked[uid]
         Layout(linked.layout.shape, linked.layout.rgb, axis)  # refuses what leaves no plane
         linked.channel_axis = axis
-        linked.depth_axis = guess_depth_axis(_axis_labels(linked.image), linked.layout.sliders)
+        linked.depth_axis = guess_depth_axis(axis_labels(linked.image), linked.layout.sliders)
         linked.written.clear()
         if linked.labels is not None and not linked.layout.fits(linked.labels.data):
             linked.labels = None
@@ -199,20 +153,20 @@ class LayerLink:
 
     def frames(self) -> list[Frame]:
         """Every frame of every chosen image, lazily read."""
-        return [frame for linked in self._linked.values() if linked.chosen for frame in _frames_of(linked)]
+        return [frame for linked in self._linked.values() if linked.chosen for frame in frames_of(linked)]
 
     def name(self, key: FrameKey) -> str:
         """What to call a frame now: ``coins``, ``coins [3]``, ``movie [t=0, z=3]``."""
-        uid, position = _split(key)
+        uid, position = split(key)
         linked = self._linked.get(uid)
         if linked is None:
             return f"{uid} [{', '.join(map(str, position))}]" if position else uid
         if not position:
             return str(linked.image.name)
-        labels = _axis_labels(linked.image)
+        labels = axis_labels(linked.image)
         sliders = linked.layout.sliders
         places = [
-            str(place) if _is_default(labels[axis]) else f"{labels[axis]}={place}"
+            str(place) if is_default(labels[axis]) else f"{labels[axis]}={place}"
             for axis, place in zip(sliders, position, strict=False)
         ]
         return f"{linked.image.name} [{', '.join(places)}]"
@@ -226,74 +180,25 @@ class LayerLink:
         ImageError
             If the view is one in which no slice can be painted: 3D, another plane, outside of the image.
         """
-        linked = self._current_image()
-        return None if linked is None else (linked.uid, *self._position(linked))
-
-    def _position(self, linked: _Linked) -> tuple[int, ...]:
-        """Where the sliders stand in an image."""
-        name, layout, dims = linked.image.name, linked.layout, self._viewer.dims
-        if dims.ndisplay != 2:
-            raise ImageError("this is the 3D view; switch to 2D with the button at the bottom left to paint and review")
-        offset = dims.ndim - layout.ndim
-        if {axis - offset for axis in dims.displayed} != set(layout.plane):
-            raise ImageError(
-                f"'{name}' is shown along other axes than its height and width, where one can only paint and teach; "
-                "roll the axes back with the button at the bottom left, or choose another channel axis under Advanced"
-            )
-        return self._place_of(linked, layout.sliders, layout.stack_shape)
-
-    def _place_of(self, linked: _Linked, axes: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
-        """Where the sliders stand along some axes of an image, which have so many places."""
-        name, point = linked.image.name, self._data_point(linked)
-        position = tuple(int(np.round(point[axis])) for axis in axes)
-        if not all(0 <= place < count for place, count in zip(position, counts, strict=True)):
-            raise ImageError(f"'{name}' has no slice at this slider position; move the slider back into the image")
-        return position
+        return self._screen.shown()
 
     def cut(self) -> Cut | None:
         """The cut through a chosen stack that is on screen, None where slices are."""
-        linked, dims = self._current_image(), self._viewer.dims
-        if linked is None or dims.ndisplay != 2:
-            return None
-        layout = linked.layout
-        seen = layout.cut({axis - (dims.ndim - layout.ndim) for axis in dims.displayed})
-        if seen is None:
-            return None
-        through, across = seen
-        places = tuple(axis for axis in (*layout.sliders, across) if axis != through)
-        try:
-            *others, index = self._place_of(linked, places, [layout.shape[axis] for axis in places])
-        except ImageError:  # the slider of a larger image beside it
-            return None
-        at = layout.sliders.index(through)
-        keys: list[FrameKey] = [
-            (linked.uid, *others[:at], place, *others[at:]) for place in range(layout.shape[through])
-        ]
-        side: Literal["y", "x"] = "y" if across == layout.plane[0] else "x"
-        return Cut(tuple(keys), side, index, f"a cut through '{linked.image.name}' at {side} = {index}")
+        return self._screen.cut()
+
+    def go_to(self, key: FrameKey) -> None:
+        """Bring a frame on screen: its image in front, the sliders at its slice."""
+        uid, position = split(key)
+        self._screen.go_to(self._linked[uid], position)
 
     def is_cut_painted(self, cut: Cut) -> bool:
         """Whether anything is painted on a cut."""
         for key in cut.keys:
             linked, position = self._find(key)
             layer = None if linked is None else linked.labels if linked.labels is not None else self._adoptable(linked)
-            if linked is not None and layer is not None and cut.line_of(_view_of(linked, layer, position)).any():
+            if linked is not None and layer is not None and cut.line_of(view_of(linked, layer, position)).any():
                 return True
         return False
-
-    def go_to(self, key: FrameKey) -> None:
-        """Bring a frame on screen: its image in front, the sliders at its slice."""
-        uid, position = _split(key)
-        linked = self._linked[uid]
-        layout, dims = linked.layout, self._viewer.dims
-        self._bring_forward(linked)
-        point = np.array(self._data_point(linked), dtype=float)
-        for axis, place in zip(layout.sliders, position, strict=True):
-            point[axis] = place
-        world = np.asarray(linked.image.data_to_world(point)) / world_to_layer_units(dims, linked.image)
-        offset = dims.ndim - layout.ndim
-        for axis in layout.sliders:
-            dims.set_point(axis + offset, float(world[axis]))
 
     # ------------------------------------------------------------------ labels
     def ensure_labels(self, uid: str) -> bool:
@@ -325,7 +230,7 @@ class LayerLink:
         linked, position = self._find(key)
         if linked is None:
             return None
-        return _slice_of(linked, linked.labels if linked.labels is not None else self._adoptable(linked), position)
+        return slice_of(linked, linked.labels if linked.labels is not None else self._adoptable(linked), position)
 
     def painted_by_hand(self, key: FrameKey) -> npt.NDArray[Any] | None:
         """The same without what `write_accepted` wrote."""
@@ -339,7 +244,7 @@ class LayerLink:
         """Whether anything is painted at a frame."""
         linked, position = self._find(key)
         layer = None if linked is None else linked.labels if linked.labels is not None else self._adoptable(linked)
-        return linked is not None and layer is not None and _is_any(_view_of(linked, layer, position))
+        return linked is not None and layer is not None and is_any(view_of(linked, layer, position))
 
     def paints_anywhere(self, value: int) -> str:
         """Name of a labels layer that holds this value, or ""."""
@@ -360,7 +265,7 @@ class LayerLink:
                 self._viewer.add_layer(linked.boxes)
             self._watch_boxes(linked.boxes)
         linked.boxes.visible = True
-        self._viewer.layers.selection.active = _unwrapped(linked.boxes)
+        self._viewer.layers.selection.active = unwrapped(linked.boxes)
         draw_with(linked.boxes, class_id, {c.id: c.colour for c in self._classes}.get(class_id, _UNNAMED_COLOUR))
 
     def is_drawing_boxes(self, key: FrameKey) -> bool:
@@ -380,7 +285,7 @@ class LayerLink:
         Whole numbers are edges of pixels, see `Box`.
         """
         linked, position = self._find(key)
-        layer = None if linked is None or not _is_usable(linked) else self._boxes_of(linked)
+        layer = None if linked is None or not is_usable(linked) else self._boxes_of(linked)
         if linked is None or layer is None:
             return ()
         return boxes_on(layer, linked.image, linked.layout, self._viewer.dims, position, class_id)
@@ -410,7 +315,7 @@ class LayerLink:
             linked, position = self._find(key)
             if linked is None or linked.labels is None:
                 continue
-            there = _slice_of(linked, linked.labels, position)
+            there = slice_of(linked, linked.labels, position)
             before = linked.written.get(position)
             news = np.where(there == 0, labels, 0).astype(np.uint8)
             linked.written[position] = news if before is None else np.where(there == before, before, 0) | news
@@ -427,7 +332,7 @@ class LayerLink:
             written = None if linked is None else linked.written.pop(position, None)
             if linked is None or linked.labels is None or written is None:
                 continue
-            there = _slice_of(linked, linked.labels, position)
+            there = slice_of(linked, linked.labels, position)
             ours = (written != 0) & (there == written)
             changes.setdefault(linked.uid, []).append((position, ours, np.zeros_like(written)))
         for uid, slices in changes.items():
@@ -439,7 +344,7 @@ class LayerLink:
         linked, position = self._find(key)
         if linked is None or linked.proposals is None or not linked.layout.fits(linked.proposals.data):
             return None
-        return _slice_of(linked, linked.proposals, position)
+        return slice_of(linked, linked.proposals, position)
 
     def show_proposal(self, key: FrameKey, labels: npt.NDArray[Any]) -> None:
         """Put a proposal on its layer."""
@@ -480,7 +385,7 @@ class LayerLink:
         linked, position = self._find(key)
         if linked is None or linked.objects is None or not linked.layout.fits(linked.objects.data):
             return None
-        return _slice_of(linked, linked.objects, position)
+        return slice_of(linked, linked.objects, position)
 
     def show_objects(self, key: FrameKey, ids: npt.NDArray[Any]) -> None:
         """Put objects on their layer, which must be there."""
@@ -499,7 +404,7 @@ class LayerLink:
         """Put objects on their layer as a person would, as one step of napari's own undo."""
         linked, position = self._find(key)
         if linked is not None and linked.objects is not None:
-            there = _view_of(linked, linked.objects, position)
+            there = view_of(linked, linked.objects, position)
             self._write(linked, linked.objects, [(position, there != ids, ids)])
 
     def take_tool(self, key: FrameKey) -> None:
@@ -553,7 +458,7 @@ class LayerLink:
         if linked is None or layer is None:
             return
         layer.visible = True
-        self._viewer.layers.selection.active = _unwrapped(layer)
+        self._viewer.layers.selection.active = unwrapped(layer)
         layer.selected_label = value
         layer.mode = "paint"
 
@@ -575,7 +480,7 @@ class LayerLink:
         return [
             (linked.uid, str(linked.image.name))
             for linked in self._linked.values()
-            if linked.labels is not None or (_is_usable(linked) and self._adoptable(linked) is not None)
+            if linked.labels is not None or (is_usable(linked) and self._adoptable(linked) is not None)
         ]
 
     def source_of(self, uid: str) -> Path | None:
@@ -589,9 +494,9 @@ class LayerLink:
         self.ensure_labels(uid)
         layout, image = linked.layout, linked.image
         if not layout.fits(linked.labels.data):
-            raise MaskError(_misfit(linked, linked.labels))
+            raise MaskError(misfit(linked, linked.labels))
         labels = np.array(layout.stack_of(np.asarray(linked.labels.data)))
-        names = _axis_labels(image)
+        names = axis_labels(image)
         scale, units = np.abs(np.asarray(image.scale, dtype=float)), units_of(image)
         return ExportStack(
             labels,
@@ -612,8 +517,8 @@ class LayerLink:
         source = getattr(event, "source", None)
         for linked in self._linked.values():
             linked.known_layout = None
-            linked.revision += linked.image is _unwrapped(source)
-            if not _is_usable(linked):
+            linked.revision += linked.image is unwrapped(source)
+            if not is_usable(linked):
                 continue
             if linked.labels is not None and not linked.layout.fits(linked.labels.data):
                 linked.labels = None
@@ -651,10 +556,14 @@ class LayerLink:
 
     def _on_line(self, path: npt.NDArray[np.float64]) -> None:
         """A line (N, n) over a layer of objects; what is outside of the plane is where the sliders stand."""
-        linked = self._current_image()
+        linked = self._screen.image()
         if linked is None or linked.objects is None:
             return
-        index = linked.layout.label_index(self._position(linked), linked.objects.data.ndim)
+        try:
+            index = linked.layout.label_index(self._screen.position_in(linked), linked.objects.data.ndim)
+        except ImageError:  # a cut is on screen, say: whoever hears of it tells what can be done
+            self.drawn.emit([])
+            return
         plane = [axis for axis, at in enumerate(index) if isinstance(at, slice)]
         self.drawn.emit([(float(row), float(column)) for row, column in path[:, plane]])
 
@@ -694,7 +603,7 @@ class LayerLink:
         self._free_labels = {
             str(layer.name): layer
             for layer in present.values()
-            if isinstance(layer, Labels) and layer.unique_id not in taken and _holds_classes(layer)
+            if isinstance(layer, Labels) and layer.unique_id not in taken and holds_classes(layer)
         }
         known = {linked.image.unique_id for linked in self._linked.values()}
         for layer in present.values():
@@ -705,9 +614,9 @@ class LayerLink:
 
     def _take_up(self, image: Any) -> None:
         uid = self._uid_of_before(image) or self._new_uid(str(image.name))
-        self._linked[uid] = linked = _Linked(uid, image, channel_axis=_guess(image))
+        self._linked[uid] = linked = LinkedImage(uid, image, channel_axis=guessed_channel_axis(image))
         with suppress(ImageError):  # of no plane: it is told where it is listed
-            linked.depth_axis = guess_depth_axis(_axis_labels(image), linked.layout.sliders)
+            linked.depth_axis = guess_depth_axis(axis_labels(image), linked.layout.sliders)
         self._connect(image.events.name, self._on_layers)
         self._connect(image.events.data, self._on_data)
         self._connect(image.events.visible, self._on_slice)
@@ -721,15 +630,15 @@ class LayerLink:
 
     def _uid_of_before(self, image: Any) -> str:
         """The uid of the same image of the same file, that was deleted and is opened again; "" where it is new."""
-        same = [uid for uid, of_before in self._deleted.items() if of_before == _identity(image)]
+        same = [uid for uid, of_before in self._deleted.items() if of_before == identity_of(image)]
         if same:
             del self._deleted[same[0]]
         return same[0] if same else ""
 
-    def _forget(self, linked: _Linked) -> None:
+    def _forget(self, linked: LinkedImage) -> None:
         """Let go of a deleted image. Its labels, a person's work, stay in the viewer; proposals go."""
         self._linked.pop(linked.uid)
-        identity = _identity(linked.image)
+        identity = identity_of(linked.image)
         if identity is not None:
             self._deleted[linked.uid] = identity
         if self._overlay is not None and self._overlay.same_as[0] == linked.uid:
@@ -739,21 +648,21 @@ class LayerLink:
 
     def _remove_layer(self, layer: Any) -> None:
         with self._quietly(), suppress(ValueError, KeyError):
-            self._viewer.layers.remove(_unwrapped(layer))
+            self._viewer.layers.remove(unwrapped(layer))
 
-    def _find(self, key: FrameKey) -> tuple[_Linked | None, tuple[int, ...]]:
-        uid, position = _split(key)
+    def _find(self, key: FrameKey) -> tuple[LinkedImage | None, tuple[int, ...]]:
+        uid, position = split(key)
         return self._linked.get(uid), position
 
-    def _choice(self, linked: _Linked) -> ImageChoice:
-        names = _axis_labels(linked.image)
+    def _choice(self, linked: LinkedImage) -> ImageChoice:
+        names = axis_labels(linked.image)
         try:
             layout, trouble = linked.layout, ""
             if not all(layout.shape):
                 trouble = f"the image is empty, shape {layout.shape}; load one that has pixels"
         except ImageError as error:
             layout, trouble = None, str(error)
-        titles = [] if layout is None else [_axis_title(i, names[i], layout.shape[i]) for i in range(layout.ndim)]
+        titles = [] if layout is None else [axis_title(i, names[i], layout.shape[i]) for i in range(layout.ndim)]
         axes = tuple(enumerate(titles)) if layout is not None and not layout.rgb and layout.ndim > 2 else ()
         sliders = () if layout is None else tuple((axis, titles[axis]) for axis in layout.sliders)
         return ImageChoice(
@@ -769,56 +678,13 @@ class LayerLink:
             stack_axes="" if layout is None else slider_letters(names, layout.sliders, linked.depth_axis),
         )
 
-    def _current_image(self) -> _Linked | None:
-        """The image that is looked at: of the selected layer, else the same as before, else the topmost visible."""
-        chosen = [linked for linked in self._linked.values() if linked.chosen and _is_usable(linked)]
-        active = self._viewer.layers.selection.active
-        if active is not None:
-            selected = active.unique_id
-            for linked in chosen:
-                layers = (linked.image, linked.labels, linked.proposals, linked.boxes, linked.objects)
-                if any(layer is not None and layer.unique_id == selected for layer in layers):
-                    self._current = linked.uid
-                    return linked
-        visible = [linked for linked in chosen if linked.image.visible]
-        before = [linked for linked in visible if linked.uid == self._current]
-        found = before or visible[::-1] or chosen[::-1]
-        self._current = found[0].uid if found else ""
-        return found[0] if found else None
-
-    def _bring_forward(self, linked: _Linked) -> None:
-        """Show an image and its label layers; hide other images that would lie over it."""
-        shown = self._current_image()
-        with self._quietly():
-            if shown is not None and shown is not linked and not self._is_grid():
-                for other in self._linked.values():
-                    if other.chosen and other is not linked:
-                        _set_visible(other, False)
-            _set_visible(linked, True)
-            layer = linked.proposals if linked.proposals is not None else linked.image
-            self._viewer.layers.selection.active = _unwrapped(layer)
-        self._current = linked.uid
-
-    def _is_grid(self) -> bool:
-        """Whether layers lie side by side (``viewer.canvas`` since napari 0.9)."""
-        owner = self._viewer.canvas if hasattr(self._viewer, "canvas") else self._viewer
-        return bool(owner.grid.enabled)
-
-    def _data_point(self, linked: _Linked) -> npt.NDArray[np.float64]:
-        """Where the sliders stand, in pixels of the image."""
-        dims, ndim = self._viewer.dims, linked.layout.ndim
-        world = np.zeros(ndim)
-        point = np.asarray(dims.point, dtype=float)[-ndim:]
-        world[-len(point) :] = point
-        return np.asarray(linked.image.world_to_data(world * world_to_layer_units(dims, linked.image)))
-
     # ------------------------------------------------------------------ private: label layers
-    def _adoptable(self, linked: _Linked) -> Any:
+    def _adoptable(self, linked: LinkedImage) -> Any:
         """A labels layer "<image> labels" that is there already and fits: from an earlier dock, or from a file."""
         layer = self._free_labels.get(f"{linked.image.name} labels")
         return layer if layer is not None and linked.layout.fits(layer.data) else None
 
-    def _add_labels(self, linked: _Linked, role: str, *, opacity: float) -> Any:
+    def _add_labels(self, linked: LinkedImage, role: str, *, opacity: float) -> Any:
         layout = linked.layout
         layer = Labels(
             layout.empty_labels(np.int32 if role == "objects" else np.uint8),
@@ -841,16 +707,16 @@ class LayerLink:
         with self._quietly():
             self._viewer.layers.insert(place, layer)
             if active is not None:
-                self._viewer.layers.selection.active = _unwrapped(active)
+                self._viewer.layers.selection.active = unwrapped(active)
 
-    def _place_for(self, linked: _Linked, role: str) -> int:
+    def _place_for(self, linked: LinkedImage, role: str) -> int:
         """Above the image; what a person painted lies above what was proposed, and objects above both."""
         above = {"labels": (linked.proposals,), "objects": (linked.labels, linked.proposals)}.get(role, ())
         below = next((layer for layer in above if layer is not None), linked.image)
         ids = [layer.unique_id for layer in self._viewer.layers]
         return ids.index(below.unique_id) + 1
 
-    def _boxes_of(self, linked: _Linked) -> Any:
+    def _boxes_of(self, linked: LinkedImage) -> Any:
         """The Shapes layer with the boxes of an image: its own, the selected one, or one of an earlier dock."""
         if linked.boxes is not None:
             return linked.boxes
@@ -884,17 +750,17 @@ class LayerLink:
                 "name": [unpainted, *names, "background"],
             }
 
-    def _put(self, linked: _Linked, layer: Any, position: tuple[int, ...], labels: npt.NDArray[Any] | int) -> None:
+    def _put(self, linked: LinkedImage, layer: Any, position: tuple[int, ...], labels: npt.NDArray[Any] | int) -> None:
         """Write one whole slice, without napari's undo."""
         index = linked.layout.label_index(position, layer.data.ndim)
         layer.data[index] = labels
         with self._quietly(), suppress(ImageError):
-            if self.cut() is not None or self._position(linked) == position:
+            if self.cut() is not None or self._screen.position_in(linked) == position:
                 layer.refresh(extent=False)
 
     def _write(
         self,
-        linked: _Linked,
+        linked: LinkedImage,
         layer: Any,
         slices: Sequence[tuple[tuple[int, ...], npt.NDArray[Any], npt.NDArray[Any]]],
     ) -> None:
@@ -909,116 +775,6 @@ class LayerLink:
                     for position, mask, values in slices:
                         rows, columns = np.nonzero(mask)
                         if len(rows):
-                            index = _pixel_indices(layout.label_index(position, layer.data.ndim), rows, columns)
+                            index = pixel_indices(layout.label_index(position, layer.data.ndim), rows, columns)
                             layer.data_setitem(index, values[mask], refresh=False)
             layer.refresh(extent=False)
-
-
-def _frames_of(linked: _Linked) -> Iterator[Frame]:
-    if not _is_usable(linked):
-        return
-    layout = linked.layout
-    y, x = (abs(float(linked.image.scale[axis])) for axis in layout.plane)
-    slices = {position: LayerSlice(linked, position) for position in layout.positions()}
-    letters = slider_letters(_axis_labels(linked.image), layout.sliders, linked.depth_axis)
-    steps = [abs(float(linked.image.scale[axis])) for axis in layout.sliders]
-    together = Stack.of(list(slices.values()), letters, steps) if layout.sliders else None
-    for position, one in slices.items():
-        yield Frame((linked.uid, *position), one, (y, x), together)
-
-
-def _is_usable(linked: _Linked) -> bool:
-    try:
-        return all(linked.layout.shape)
-    except ImageError:
-        return False
-
-
-def _slice_of(linked: _Linked, layer: Any, position: tuple[int, ...]) -> npt.NDArray[Any] | None:
-    """A copy of one slice (H, W) of a label layer, of its data type; None where there is no layer."""
-    return None if layer is None else _view_of(linked, layer, position).copy()
-
-
-def _is_any(labels: npt.NDArray[Any]) -> bool:
-    """Whether anything but 0 is there: asked at every stroke, so no more rows are looked at than it takes."""
-    return any(bool(labels[top : top + _ROWS].any()) for top in range(0, len(labels), _ROWS))
-
-
-def _view_of(linked: _Linked, layer: Any, position: tuple[int, ...]) -> npt.NDArray[Any]:
-    """One slice (H, W) of a label layer."""
-    if not linked.layout.fits(layer.data):
-        raise MaskError(_misfit(linked, layer))
-    return np.asarray(layer.data[linked.layout.label_index(position, layer.data.ndim)])
-
-
-def _misfit(linked: _Linked, layer: Any) -> str:
-    return (
-        f"'{layer.name}' has shape {layer.data.shape} but '{linked.image.name}' is {linked.layout.shape}; "
-        "rename or delete that layer and paint on a new one"
-    )
-
-
-def _pixel_indices(
-    index: tuple[int | slice, ...], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
-) -> tuple[npt.NDArray[np.intp], ...]:
-    """Turn the index of a slice and pixels in it into one index array for each axis."""
-    plane = iter((rows, columns))
-    return tuple(next(plane) if isinstance(at, slice) else np.full(rows.shape, at) for at in index)
-
-
-def _identity(image: Any) -> tuple[Any, ...] | None:
-    """What an image layer has in common with another one of the same image in the same file; None without a file."""
-    path = getattr(image.source, "path", None)
-    data = image.data[0] if image.multiscale else image.data
-    return None if path is None else (str(path), str(image.name), tuple(map(int, data.shape)))
-
-
-def _guess(image: Any) -> int | None:
-    axis = guess_channel_axis(_axis_labels(image), bool(image.rgb))
-    data = image.data[0] if image.multiscale else image.data
-    try:
-        Layout(tuple(map(int, data.shape)), bool(image.rgb), axis)
-    except ImageError:
-        return None
-    return axis
-
-
-def _holds_classes(labels: Any) -> bool:
-    """Whether a labels layer can be one of ours: in memory, and not somebody's thousand numbered cells."""
-    data = labels.data
-    if labels.multiscale or not isinstance(data, np.ndarray):
-        return False
-    return data.dtype == np.uint8 or not data.size or int(data.max()) <= PAINTED_BACKGROUND
-
-
-def _axis_labels(image: Any) -> tuple[str, ...]:
-    return tuple(map(str, image.axis_labels))
-
-
-def _axis_title(axis: int, label: str, size: int) -> str:
-    """For example: axis 1 (z), 40 long."""
-    return f"axis {axis}{'' if _is_default(label) else f' ({label})'}, {size} long"
-
-
-def _is_default(axis_label: str) -> bool:
-    """napari's own labels are "-3", or "axis -3" in older versions."""
-    return axis_label.removeprefix("axis").strip().lstrip("-").isdecimal() or not axis_label.strip()
-
-
-def _set_visible(linked: _Linked, visible: bool) -> None:
-    for layer in (linked.image, linked.labels, linked.proposals):
-        if layer is not None and layer.visible != visible:  # napari slices it anew even where nothing changes
-            layer.visible = visible
-    if linked.objects is not None:
-        linked.objects.visible = visible and linked.separates
-
-
-def _split(key: FrameKey) -> tuple[str, tuple[int, ...]]:
-    if isinstance(key, str):
-        return key, ()
-    return str(key[0]), tuple(int(place) for place in key[1:])
-
-
-def _unwrapped(layer: Any) -> Any:
-    """The layer itself: plugins get proxies, which napari's selection does not recognise (napari#5767)."""
-    return getattr(layer, "__wrapped__", layer)

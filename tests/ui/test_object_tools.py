@@ -149,3 +149,16 @@ def test_a_deleted_layer_of_objects_comes_back_with_the_next_proposals_and_not_b
     dock.controller.propose()
     wait_for_threads(dock)
     np.testing.assert_array_equal(viewer.layers["squares objects"].data, before)
+
+
+def test_a_tool_stays_in_hand_from_slice_to_slice_and_says_where_it_cannot_be_used(window: Any) -> None:
+    viewer, dock, layer = window
+    dock.panel.buttons[Action.SPLIT].click()
+    dock.panel.buttons[Action.NEXT].click()
+    assert dock.controller.sync.shown() == ("squares", 2)
+    assert dock.panel.buttons[Action.SPLIT].isChecked() and viewer.layers.selection.active is layer
+    drag(viewer, layer, DOWN_THE_LEFT)
+    assert numbers(layer, 2) == {1, 2, 3} and numbers(layer) == {1, 2}
+    viewer.dims.order = (1, 0, 2)  # a cut through the stack
+    drag(viewer, layer, DOWN_THE_LEFT)
+    assert dock.panel.error.isVisibleTo(dock.panel) and numbers(layer, 2) == {1, 2, 3}

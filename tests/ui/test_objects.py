@@ -75,7 +75,7 @@ def test_touching_cells_are_told_apart_after_three_shots(cells: Any, tmp_path: P
         np.testing.assert_array_equal(session.objects(("cells", z)), ids[z])
     counts = sum((count_objects(layer.data[z], ids[z]) for z in (3, 4)), ObjectCounts())
     f1 = counts.f1(0.5)
-    assert f1 is not None and f1 >= 0.8
+    assert f1 is not None and f1 >= 0.95  # 1.0 was measured; one of 24 that is missed makes 0.98
     np.testing.assert_array_equal(viewer.layers["cells proposals"].data[3], layer.data[3] > 0)
 
     viewer.dims.set_point(0, 3)
