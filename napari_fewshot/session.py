@@ -537,7 +537,8 @@ class Session:
         if not again:
             decided |= self._state.rejected
         wanted = (self._frames[key] for key in self.in_order_from(first) if key not in decided)
-        known = {shot.key: shot.said for shot in self.support} | dict(self._state.accepted)
+        known: dict[FrameKey, LabelMap] = {shot.key: shot.said for shot in self.support}
+        known |= self._state.accepted
         return Run(
             self._generation,
             self.learnt_from,

@@ -162,9 +162,10 @@ class ReviewModel(QAbstractTableModel):
 
     def index_of(self, key: FrameKey | None) -> QModelIndex:
         """Return where the row of a frame is; an invalid index for one that is not shown."""
-        number = None if key is None else self._places.get(key)
-        places = np.flatnonzero(self._numbers == number) if number is not None else ()
-        return self.index(int(places[0]), 0) if len(places) else QModelIndex()
+        if key is None or key not in self._places:
+            return QModelIndex()
+        place = int(self._places_in(self._numbers)[self._places[key]])
+        return QModelIndex() if place < 0 else self.index(place, 0)
 
     @property
     def class_colours(self) -> dict[int, str]:

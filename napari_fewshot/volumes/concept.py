@@ -6,9 +6,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import RLock
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.frames import Frame, FrameKey, Labels
@@ -44,7 +45,7 @@ class Surroundings:
     """
 
     frames: tuple[Frame, ...] = ()
-    known: Mapping[FrameKey, Labels] = field(default_factory=dict)
+    known: Mapping[FrameKey, npt.NDArray[np.integer[Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,8 @@ class VolumeConcept:
         self._consistency, self._settings = consistency, consistency.settings
         self._weights, self._concept = consistency.weights, consistency.concept
         shots = {shot.key: shot for shot in self.support}
-        self._known = {**surroundings.known, **{key: shot.said for key, shot in shots.items()}}
+        said: dict[FrameKey, npt.NDArray[np.integer[Any]]] = {key: shot.said for key, shot in shots.items()}
+        self._known = {**surroundings.known, **said}
         taught = {key: shot.frame for key, shot in shots.items()}
         frames = {**taught, **{frame.key: frame for frame in surroundings.frames}}
         self._series = series_along(frames.values(), self._settings.along)
@@ -179,7 +181,7 @@ class VolumeConcept:
 
     def _said(self, frame: Frame) -> Labels | None:
         human = self._known.get(frame.key)
-        return None if human is None or human.shape != frame.open().size else human
+        return None if human is None or human.shape != frame.open().size else human.astype(np.int32, copy=False)
 
     def _nearest(self, place: Place) -> dict[FrameKey, float]:
         """The taught slices on either side of a place, and how much each of them counts there."""
@@ -278,7 +280,7 @@ class VolumeConcept:
 
     def _measure(self, place: Place) -> Floats:
         labels = self._known[self._series[place[0]].frames[place[1]].key]
-        return signed_distances(labels, self.support.class_ids)
+        return signed_distances(labels.astype(np.int32, copy=False), self.support.class_ids)
 
     # ------------------------------------------------------------------ objects
     def _finished(self, place: Place, labels: Labels) -> Labels:
