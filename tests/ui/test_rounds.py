@@ -1,6 +1,7 @@
 """Opened, used and closed again and again, the dock leaves nothing behind."""
 
 import gc
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import ref
@@ -16,9 +17,11 @@ from napari_fewshot.ui.dock import FewShotDock
 from tests.fakes import BrightnessSegmenter
 from tests.ui.conftest import propose_on_disks, wait_for_threads, wait_until
 
-ROUNDS, WARM = 50, 10
-MOST_GROWN = 40 << 20
-"""Bytes of the process over 40 rounds: less than one of the rounds would take if its layers stayed 50 times."""
+ROUNDS = int(os.environ.get("NAPARI_FEWSHOT_TEST_ROUNDS", "20"))
+"""A round takes about a second; 50 of them are for whoever has changed how a dock is taken apart."""
+WARM = 5
+MOST_GROWN = 1 << 20
+"""Bytes of the process for each round: much less than a dock that stays, with its widgets, layers and session."""
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +48,7 @@ def a_round(viewer: Any) -> list[Any]:
     return parts
 
 
-def test_memory_returns_to_its_level_after_fifty_rounds(make_napari_viewer: Callable[..., Any]) -> None:
+def test_memory_returns_to_its_level_after_many_rounds(make_napari_viewer: Callable[..., Any]) -> None:
     viewer, process = make_napari_viewer(), psutil.Process()
     parts: list[Any] = []
     level = 0
@@ -60,5 +63,6 @@ def test_memory_returns_to_its_level_after_fifty_rounds(make_napari_viewer: Call
         return all(part() is None for part in parts[:-4])  # the last round may still be on the stack of napari
 
     wait_until(is_gone, 20)
-    grown = process.memory_info().rss - level
-    assert grown < MOST_GROWN, f"{grown >> 20} MiB more than after {WARM} rounds"
+    grown = (process.memory_info().rss - level) / (ROUNDS - WARM)
+    print(f"{level >> 20} MiB after {WARM} rounds, {grown / 1024:.0f} KiB more for each of {ROUNDS - WARM}")
+    assert grown < MOST_GROWN, f"{grown / 1024:.0f} KiB more for each round"
