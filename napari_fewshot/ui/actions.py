@@ -82,7 +82,7 @@ DEFAULT_KEYS: Final[Mapping[Action, str]] = {
     Action.REDO: "Shift+Z",
     Action.MERGE: "F3",
     Action.SPLIT: "Shift+F3",
-    Action.DELETE: "F10",
+    Action.DELETE: "Shift+F8",
     Action.LINK: "F12",
     Action.EXPORT: "Shift+E",
     Action.ADD_CLASS: "Shift+K",

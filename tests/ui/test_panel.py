@@ -107,12 +107,14 @@ def test_the_simple_view_has_what_is_needed_every_day_and_the_advanced_one_every
     panel.buttons[Action.VIEW].click()
     panel.open_clean_up()
     panel.open_quality()
+    panel.objects.click()  # tools for objects are seen where these are told apart
     everything = {action for action, button in panel.buttons.items() if button.isVisibleTo(panel)}
     assert everything == set(Action) - {Action.CANCEL}, "which is seen in a run"
     assert simple < everything and panel.advanced.isVisibleTo(panel)
     panel.buttons[Action.VIEW].click()
     panel.clean_up_part.fold()
     panel.quality_part.fold()
+    panel.objects.click()
     assert {action for action, button in panel.buttons.items() if button.isVisibleTo(panel)} == simple
 
 
