@@ -137,7 +137,8 @@ def test_the_3d_view_and_rolled_axes_say_what_to_do(window: Any) -> None:
     assert dock.panel.next_step.text().startswith("This is the 3D view; switch to 2D")
     viewer.dims.ndisplay = 2
     viewer.dims.order = (1, 0, 2)
-    assert "shown along other axes" in dock.panel.next_step.text()
+    told = dock.panel.next_step.text()
+    assert told.startswith("This is a cut through 'stack'") and "roll the axes back to look at slices" in told
     viewer.dims.order = (0, 2, 1)  # the same plane, mirrored
     assert dock.panel.next_step.text().startswith("Paint 'cell' on 'stack [")
 
