@@ -24,7 +24,10 @@ def measured() -> dict[str, Any]:
     assert embedding is not None
     ys, xs = (axis.ravel() for axis in np.mgrid[8:64:16, 8:128:24])
     found = embedding.fit((), RADIUS).at(Frame("coins", data.coins()[10:74, 20:148]), ys, xs)
-    return {"vectors": np.round(found.vectors.astype(float), 3).tolist(), "goodness": np.round(found.goodness.astype(float), 3).tolist()}
+    return {
+        "vectors": np.round(found.vectors.astype(float), 3).tolist(),
+        "goodness": np.round(found.goodness.astype(float), 3).tolist(),
+    }
 
 
 if __name__ == "__main__":
