@@ -50,6 +50,15 @@ class MatchingLevels:
         return F.normalize(_some(torch.cat(drawn, 1), most), dim=0, eps=1e-6)
 
 
+def from_finest(strides: Iterable[int], matching: Iterable[int]) -> tuple[int, ...]:
+    """Choose the finest stride that a backbone recommends for comparing, and all coarser ones; ascending.
+
+    For heads, and where features count by how well they tell the class: a level that does not help does no harm there.
+    """
+    finest = min(matching)
+    return tuple(sorted(stride for stride in strides if stride >= finest))
+
+
 def _some(cells: Tensor, most: int) -> Tensor:
     order = torch.randperm(cells.shape[1], generator=torch.Generator().manual_seed(0))[:most]
     return cells[:, order.to(cells.device)]

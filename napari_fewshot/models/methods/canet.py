@@ -17,6 +17,7 @@ from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
 from napari_fewshot.models.blocks.comparing import ComparingConvolution, IterativeOptimisation
 from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, bounded
 from napari_fewshot.models.blocks.layers import ATROUS, conv, keep_signals, reduction
+from napari_fewshot.models.blocks.matching import from_finest
 from napari_fewshot.models.blocks.support_maps import map_features, maps_of_class
 from napari_fewshot.models.methods.base import SupportFeatures, with_background
 from napari_fewshot.models.methods.shot_summary import ShotSummary, summarise_shot
@@ -75,8 +76,9 @@ class CANetConfig:
 
     @classmethod
     def for_features(cls, channels: Mapping[int, int], matching: tuple[int, ...]) -> Self:
-        """On the levels that the backbone recommends for comparing."""
-        return cls(sum(channels[stride] for stride in matching), matching)
+        """On the finest level that the backbone recommends for comparing, and all coarser ones."""
+        strides = from_finest(channels, matching)
+        return cls(sum(channels[stride] for stride in strides), strides)
 
     @classmethod
     def paper(cls) -> Self:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
 from napari_fewshot.models.blocks.labelled_pixels import bounded
 from napari_fewshot.models.blocks.layers import classifier, conv, resized
+from napari_fewshot.models.blocks.matching import from_finest
 from napari_fewshot.models.blocks.support_maps import SupportMap, map_features, maps_of_class
 from napari_fewshot.models.methods.base import SupportFeatures, with_background
 from napari_fewshot.models.methods.shot_summary import ShotSummary, summarise_shot
@@ -65,7 +66,7 @@ class FSS1000Config:
     @classmethod
     def for_features(cls, channels: Mapping[int, int], matching: tuple[int, ...]) -> Self:
         """On the finest level that the backbone recommends for comparing, and all coarser ones."""
-        strides = tuple(sorted(stride for stride in channels if stride >= min(matching)))
+        strides = from_finest(channels, matching)
         widths = tuple(min(32 + 16 * i, 64) for i in range(len(strides)))
         return cls(tuple(channels[stride] for stride in strides), strides, widths)
 

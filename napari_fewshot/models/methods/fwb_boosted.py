@@ -27,7 +27,7 @@ from napari_fewshot.models.blocks.labelled_pixels import (
     one_against_rest,
     pooled_mean,
 )
-from napari_fewshot.models.blocks.matching import MatchingLevels
+from napari_fewshot.models.blocks.matching import MatchingLevels, from_finest
 from napari_fewshot.models.blocks.one_vs_rest import safe_logit
 from napari_fewshot.models.blocks.relevance import feature_relevance, foreground_minus_background
 from napari_fewshot.models.blocks.similarity import cosine_map
@@ -75,8 +75,9 @@ class BoostedConfig:
 
     @classmethod
     def for_features(cls, channels: Mapping[int, int], matching: tuple[int, ...]) -> Self:
-        """On the levels that the backbone recommends for comparing."""
-        return cls(sum(channels[stride] for stride in matching), matching)
+        """On the finest level that the backbone recommends for comparing, and all coarser ones."""
+        strides = from_finest(channels, matching)
+        return cls(sum(channels[stride] for stride in strides), strides)
 
     @classmethod
     def paper(cls) -> Self:

@@ -17,7 +17,7 @@ from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
 from napari_fewshot.models.blocks.convolution4d import CentrePivotConv4d, pooled_over_shot, resized_query
 from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, bounded, collect_pixels
 from napari_fewshot.models.blocks.layers import conv, resized
-from napari_fewshot.models.blocks.matching import MatchingLevels
+from napari_fewshot.models.blocks.matching import MatchingLevels, from_finest
 from napari_fewshot.models.blocks.prior import raw_prior
 from napari_fewshot.models.blocks.support_maps import SupportMap, collect_maps, map_features, maps_of_class
 from napari_fewshot.models.methods.base import SupportFeatures, with_background
@@ -82,7 +82,7 @@ class SqueezeConfig:
     @classmethod
     def for_features(cls, channels: Mapping[int, int], matching: tuple[int, ...]) -> Self:
         """On all levels that are no finer than those for comparing."""
-        strides = tuple(sorted(stride for stride in channels if stride >= min(matching)))
+        strides = from_finest(channels, matching)
         grids = tuple(max(stride, _FINEST_GRID) for stride in strides)
         return cls(tuple(channels[stride] for stride in strides), strides, grids, matching=matching)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
 from napari_fewshot.models.blocks.labelled_pixels import single
 from napari_fewshot.models.blocks.layers import conv
+from napari_fewshot.models.blocks.matching import from_finest
 from napari_fewshot.models.blocks.relevance import mean_of_rest
 from napari_fewshot.models.blocks.support_maps import SupportMap, map_features, maps_of_class
 from napari_fewshot.models.methods.base import SupportFeatures
@@ -73,8 +74,9 @@ class OSLSMConfig:
 
     @classmethod
     def for_features(cls, channels: Mapping[int, int], matching: tuple[int, ...]) -> Self:
-        """On the levels that the backbone recommends for comparing."""
-        return cls(sum(channels[stride] for stride in matching), matching)
+        """On the finest level that the backbone recommends for comparing, and all coarser ones."""
+        strides = from_finest(channels, matching)
+        return cls(sum(channels[stride] for stride in strides), strides)
 
     @classmethod
     def paper(cls) -> Self:

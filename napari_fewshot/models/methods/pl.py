@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
 from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, bounded, collect_pixels, unit
 from napari_fewshot.models.blocks.layers import Residual, reduction
-from napari_fewshot.models.blocks.matching import MatchingLevels
+from napari_fewshot.models.blocks.matching import MatchingLevels, from_finest
 from napari_fewshot.models.methods.base import AdditiveState, SupportFeatures, with_background
 from napari_fewshot.models.methods.sgone import SGOne
 from napari_fewshot.models.methods.similarity_cues import CUES, Similarity, similarities
@@ -69,8 +69,9 @@ class PrototypeConfig:
 
     @classmethod
     def for_features(cls, channels: Mapping[int, int], matching: tuple[int, ...]) -> Self:
-        """On the levels that the backbone recommends for comparing."""
-        return cls(sum(channels[stride] for stride in matching), matching)
+        """On the finest level that the backbone recommends for comparing, and all coarser ones."""
+        strides = from_finest(channels, matching)
+        return cls(sum(channels[stride] for stride in strides), strides)
 
     @classmethod
     def paper(cls) -> Self:

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid, Level
 from napari_fewshot.models.blocks.labelled_pixels import ShotPixels, bounded, collect_pixels
 from napari_fewshot.models.blocks.layers import conv
-from napari_fewshot.models.blocks.matching import MatchingLevels
-from napari_fewshot.models.blocks.relevance import feature_relevance, foreground_minus_background
+from napari_fewshot.models.blocks.matching import MatchingLevels, from_finest
 from napari_fewshot.models.blocks.similarity import cosine_map
 from napari_fewshot.models.blocks.support_maps import SupportMap, collect_maps, map_features, maps_of_class
 from napari_fewshot.models.methods.base import SupportFeatures, with_background
@@ -49,7 +48,7 @@ class BranchConfig:
         features as they are.
     maps
         Number of maps that the branch is multiplied by. 1: the guidance map. 2: beside it the same on features that
-        count by how well they tell the class (contribution 1 of FWB).
+        count by how well they tell the class (contribution 1 of FWB), which is then the one that is corrected.
     dropout
         Share of channels that training leaves out of the features and of what was guided.
     corrects
@@ -67,8 +66,9 @@ class BranchConfig:
 
     @classmethod
     def for_features(cls, channels: Mapping[int, int], matching: tuple[int, ...]) -> Self:
-        """On the levels that the backbone recommends for comparing."""
-        return cls(tuple(channels[stride] for stride in matching), matching, tuple(range(len(matching))))
+        """On the finest level that the backbone recommends for comparing, and all coarser ones."""
+        strides = from_finest(channels, matching)
+        return cls(tuple(channels[stride] for stride in strides), strides, tuple(range(len(strides))))
 
     @classmethod
     def paper(cls) -> Self:
@@ -126,14 +126,11 @@ class Known:
     ----------
     guide
         Without training: its average, and how the cosine with it becomes a logit.
-    relevance
-        (D,) how much each feature tells the class.
     vector
         (guidance,) v of eq. 1 behind the guidance convolution; None where there is none.
     """
 
     guide: Guide
-    relevance: Tensor
     vector: Tensor | None
 
 
@@ -146,7 +143,7 @@ class GuidedBranch(TrainedMethod[Kept, tuple[Known, ...]]):
 
     def __init__(self, config: BranchConfig, head: nn.Module | None = None) -> None:
         super().__init__(config, head)
-        self._plain = SGOne(self.levels)
+        self._plain = SGOne(self.levels, relevance=config.maps > 1)
 
     def summarise(self, shot: SupportFeatures) -> Kept:
         """Pool every label, keep some pixels, and maps where they are wanted."""
@@ -160,7 +157,6 @@ class GuidedBranch(TrainedMethod[Kept, tuple[Known, ...]]):
         return tuple(
             Known(
                 guide,
-                feature_relevance(foreground_minus_background(shots, class_id)),
                 self._vector([kept.maps for kept in summaries], class_id) if self.config.guidance else None,
             )
             for class_id, guide in zip(class_ids, guides, strict=True)
@@ -188,7 +184,7 @@ class GuidedBranch(TrainedMethod[Kept, tuple[Known, ...]]):
             guided = cosine_map(self._embedded(cells), known.vector[None])
         if self.config.maps == 1:
             return guided
-        return torch.cat([guided, cosine_map(cells, known.guide.vectors, known.relevance)])
+        return torch.cat([guided, cosine_map(cells, known.guide.vectors, known.guide.relevance)])
 
     def logits(self, solution: tuple[Known, ...], query: FeaturePyramid) -> tuple[Tensor, Level]:
         """Answer for every class alone."""
@@ -203,7 +199,7 @@ class GuidedBranch(TrainedMethod[Kept, tuple[Known, ...]]):
 
 def _cut(guide: Guide, cells: Tensor) -> Tensor:
     """Logit (h, w) of the map as it is cut without training, in [-4, 4]."""
-    logit = guide.calibrations[0].logit(cosine_map(cells, guide.vectors)[0])
+    logit = guide.calibrations[0].logit(cosine_map(cells, guide.vectors, guide.relevance)[0])
     return _FIRM * torch.tanh(logit / _FIRM)
 
 
