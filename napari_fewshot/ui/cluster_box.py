@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 
 class ClusterBox(QWidget):
@@ -33,7 +33,9 @@ class ClusterBox(QWidget):
             row.addWidget(button)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.place)
+        place = QFormLayout()
+        place.addRow("Workers", self.place)
+        column.addLayout(place)
         column.addLayout(row)
         column.addWidget(self.line)
         self.start.clicked.connect(self._on_start)
