@@ -223,9 +223,9 @@ def _seen(
 def _clues(classes: Proposal, parts: Proposal | None, counted: tuple[int, ...]) -> Clues:
     foreground = _sum(classes, counted)
     if parts is None:
-        return Clues(foreground, foreground)
+        return Clues(foreground, foreground, foreground)
     core = _sum(parts, [2 * i + 2 for i in range(len(counted))])
-    return Clues(foreground, core)
+    return Clues(foreground, core, _sum(parts, range(1, 2 * len(counted) + 1)))
 
 
 def _sum(proposal: Proposal, class_ids: Iterable[int]) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":

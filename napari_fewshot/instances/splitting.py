@@ -28,12 +28,15 @@ class SplitSettings:
     smoothing: Annotated[float, "Standard deviation of the blur of the relief, in radii of an object."] = 0.2
     depth: Annotated[float, "How deep a valley parts two objects, as a share of a full hill."] = 0.1
     min_area: Annotated[float, "Objects smaller than this share of a usual one are left out."] = 0.1
+    parts: Annotated[float, "How much cores and rims say of where objects are, beside classes; 0 to 1."] = 0.0
 
     def __post_init__(self) -> None:
         if self.relief not in ("distance", "core", "both", "none"):
             raise ValueError(f"relief is {self.relief!r}; use distance, core, both or none")
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold is {self.threshold}; use a probability between 0 and 1")
+        if not 0 <= self.parts <= 1:
+            raise ValueError(f"parts is {self.parts}; use a share between 0 and 1")
         if min(self.smoothing, self.depth, self.min_area) < 0:
             raise ValueError("smoothing, depth and min_area must be 0 or more")
 
@@ -48,19 +51,23 @@ class Clues:
         (H, W) float32 probability that there is an object of any class that comes in objects.
     core
         (H, W) float32 probability that it is the inner part of one.
+    parts
+        (H, W) float32 probability that it is the inner part of one, or its rim: the foreground, learnt otherwise.
     """
 
     foreground: npt.NDArray[np.float32]
     core: npt.NDArray[np.float32]
+    parts: npt.NDArray[np.float32]
 
     def at(self, scale: Scale) -> "Clues":
         """Return them at another scale."""
-        return Clues(scale.reduced(self.foreground), scale.reduced(self.core))
+        return Clues(*(scale.reduced(each) for each in (self.foreground, self.core, self.parts)))
 
 
-def filled(clues: Clues, threshold: float) -> npt.NDArray[np.bool_]:
-    """Return where there is something (H, W), holes inside of it filled."""
-    return np.asarray(ndi.binary_fill_holes(clues.foreground > threshold), bool)
+def filled(clues: Clues, threshold: float, parts: float = 0.0) -> npt.NDArray[np.bool_]:
+    """Return where there is something (H, W), holes inside of it filled; ``parts`` as in `SplitSettings`."""
+    there = clues.foreground if not parts else (1 - parts) * clues.foreground + parts * clues.parts
+    return np.asarray(ndi.binary_fill_holes(there > threshold), bool)
 
 
 def hills(clues: Clues, settings: SplitSettings, radius: float) -> Hills:
@@ -75,7 +82,7 @@ def hills(clues: Clues, settings: SplitSettings, radius: float) -> Hills:
     radius
         Of a usual object, in pixels of the clues.
     """
-    mask = filled(clues, settings.threshold)
+    mask = filled(clues, settings.threshold, settings.parts)
     if settings.relief == "none":
         ids, _ = ndi.label(mask, EIGHT)
         return Hills(ids.astype(np.int32), ())
@@ -101,7 +108,7 @@ def split(clues: Clues, settings: SplitSettings, radius: float) -> Instances:
     """
     scale = Scale.for_radius(radius)
     ids = hills(clues.at(scale), settings, radius / scale.step).cut(settings.depth)
-    ids = scale.restored(ids, filled(clues, settings.threshold))
+    ids = scale.restored(ids, filled(clues, settings.threshold, settings.parts))
     return without_small(in_one_piece(ids), settings.min_area * np.pi * radius**2)
 
 

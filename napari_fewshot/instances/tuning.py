@@ -18,7 +18,8 @@ _RELIEFS: Final[tuple[ReliefName, ...]] = ("core", "both", "distance")
 _SMOOTHINGS: Final = (0.08, 0.2, 0.35)
 _THRESHOLDS: Final = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _DEPTHS: Final = (0.02, 0.05, 0.1, 0.16, 0.25, 0.4, 1e9)
-_LEAST: Final = (0.02, 0.05, 0.1, 0.2)
+_LEAST: Final = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45)
+_PARTS: Final = 0.5  # an even say
 _STRICT: Final = (0.5, 0.6, 0.7, 0.8)  # of the IoU: several, so that a few objects more or less do not decide
 
 
@@ -75,7 +76,7 @@ def usual_radius(objects: Iterable[Instances]) -> float:
 
 
 def choose(shots: Sequence[Rehearsed], radius: float) -> Chosen:
-    """Choose settings: first the relief, then the threshold; depth and smallest area with each.
+    """Choose settings: the relief, the threshold, then whether cores and rims have a say; depth and area with each.
 
     Parameters
     ----------
@@ -92,6 +93,8 @@ def choose(shots: Sequence[Rehearsed], radius: float) -> Chosen:
     first = [SplitSettings(relief=r, smoothing=s) for r in _RELIEFS for s in _SMOOTHINGS]
     best = max((_tried(reduced, each, small) for each in first), key=lambda found: found[0])
     others = [replace(best[2], threshold=t) for t in _THRESHOLDS if t != best[2].threshold]
+    best = max([best, *(_tried(reduced, each, small) for each in others)], key=lambda found: found[0])
+    others = [replace(best[2], parts=_PARTS, threshold=t) for t in _THRESHOLDS if abs(t - best[2].threshold) < 0.15]
     best = max([best, *(_tried(reduced, each, small) for each in others)], key=lambda found: found[0])
     return Chosen(best[2], radius, best[1], best[0])
 
