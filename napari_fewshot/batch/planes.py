@@ -120,14 +120,14 @@ class StoredLabels:
         (..., Y, X).
     """
 
-    dtype: Final = np.dtype(np.uint8)
+    dtype: np.dtype[Any] = np.dtype(np.uint8)
 
     def __init__(self, planes: Mapping[Position, Path], shape: tuple[int, ...]) -> None:
         self.shape, self.ndim = shape, len(shape)
         self._planes = planes
         self._last: tuple[Position, _Plane] | None = None
 
-    def __getitem__(self, index: Any) -> npt.NDArray[np.uint8]:
+    def __getitem__(self, index: Any) -> npt.NDArray[Any]:
         asked = index if isinstance(index, tuple) else (index,)
         asked = () if asked == (...,) else asked
         every = (*asked, *[slice(None)] * (self.ndim - len(asked)))
@@ -135,7 +135,7 @@ class StoredLabels:
         kept = tuple(len(each) for each, i in zip(chosen, every, strict=False) if isinstance(i, slice))
         parts = [self._plane(position)[every[-2:]] for position in itertools.product(*chosen)]
         if not parts:
-            return np.zeros((*kept, *np.zeros(self.shape[-2:], bool)[every[-2:]].shape), np.uint8)
+            return np.zeros((*kept, *np.zeros(self.shape[-2:], bool)[every[-2:]].shape), self.dtype)
         return np.stack(parts).reshape((*kept, *parts[0].shape))
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
@@ -161,14 +161,15 @@ class StoredLabels:
 class StoredInstances(StoredLabels):
     """(..., Y, X) int32, the objects of an image, each plane read when it is indexed; those that are missing are 0."""
 
-    dtype = np.dtype(np.int32)  # type: ignore[misc, assignment]
+    dtype = np.dtype(np.int32)
 
-    def _read(self, position: Position) -> npt.NDArray[Any]:
+    def _read(self, position: Position) -> "_Plane":
+        size = (int(self.shape[-2]), int(self.shape[-1]))
         file = self._planes.get(position)
         stored = None if file is None else read_plane(file)
-        size = (int(self.shape[-2]), int(self.shape[-1]))
-        fits = stored is not None and stored.instances is not None and stored.instances.shape == size
-        return stored.instances if stored is not None and fits else np.zeros(size, self.dtype)  # type: ignore[return-value]
+        if stored is None or stored.instances is None or stored.instances.shape != size:
+            return np.zeros(size, self.dtype)
+        return stored.instances
 
 
 class DividedLabels:
@@ -209,7 +210,7 @@ class DividedLabels:
         return stored.labels if stored is not None and fits else np.zeros(part.size, np.uint8)
 
 
-_Plane: TypeAlias = npt.NDArray[np.uint8] | DividedLabels
+_Plane: TypeAlias = npt.NDArray[Any] | DividedLabels
 
 
 def _parts_of(plane: Path) -> dict[Region, Path]:
