@@ -149,9 +149,9 @@ def folder(
     """Measure on labelled images of your own: learn from the first few, judge on the others."""
     asked = Asked(method, backbone, shots, device, out, fresh)
     with resumable():
-        from napari_fewshot.errors import SettingsError
         from napari_fewshot.evaluation.folders import (
             FolderProtocol,
+            choose_sets,
             evaluate_sets,
             find_sets,
             folder_journal_settings,
@@ -161,12 +161,7 @@ def folder(
         from napari_fewshot.io.journal import Journal
 
         protocol = FolderProtocol(asked.shots, seeds, queries)
-        sets = find_sets(data)
-        names = [each.name for each in sets]
-        missing = [name for name in only or () if name not in names]
-        if missing:
-            raise SettingsError(f"there is no data set {missing[0]} in {data}; there are: {', '.join(names)}")
-        sets = tuple(each for each in sets if not only or each.name in only)
+        sets = choose_sets(find_sets(data), only, data)
         target = asked.out or Path("evaluation-output/folder")
         about = [
             f"{len(sets)} data sets of {data.name}, {seeds} order(s) of the images, "

@@ -42,8 +42,7 @@ def objects(
     """Measure how many objects are found: learn from the first few images, count on the others."""
     asked = Asked(method, backbone, shots or [3], device, out, fresh)
     with resumable():
-        from napari_fewshot.errors import SettingsError
-        from napari_fewshot.evaluation.folders import FolderProtocol, folder_journal_settings
+        from napari_fewshot.evaluation.folders import FolderProtocol, choose_sets, folder_journal_settings
         from napari_fewshot.evaluation.instance_metrics import ObjectCounts
         from napari_fewshot.evaluation.instances import evaluate_objects, find_object_sets
         from napari_fewshot.evaluation.object_tables import object_numbers, object_table
@@ -51,13 +50,7 @@ def objects(
         from napari_fewshot.io.journal import Journal
 
         protocol = FolderProtocol(asked.shots, seeds, queries)
-        sets = find_object_sets(data)
-        names = [each.name for each in sets]
-        missing = [name for name in only or () if name not in names]
-        if missing:
-            there = ", ".join(names)
-            raise SettingsError(f"there is no data set {missing[0]} with objects in {data}; there are: {there}")
-        sets = tuple(each for each in sets if not only or each.name in only)
+        sets = choose_sets(find_object_sets(data), only, data, having=" with objects")
         target = asked.out or Path("evaluation-output/objects")
         about = [
             f"{len(sets)} data sets of {data.name}, {seeds} order(s) of the images, "

@@ -39,18 +39,12 @@ def volumes(
     """Measure what neighbouring slices bring: proposals of each slice by itself, and of all together."""
     asked = Asked(method, backbone, shots or [1, 3], device, out, fresh)
     with resumable():
-        from napari_fewshot.errors import SettingsError
-        from napari_fewshot.evaluation.folders import FolderProtocol, find_sets, folder_journal_settings
+        from napari_fewshot.evaluation.folders import FolderProtocol, choose_sets, find_sets, folder_journal_settings
         from napari_fewshot.evaluation.tables import write_tables
         from napari_fewshot.evaluation.volumes import LabelledStack, VolumeOutcome, evaluate_volumes, volume_table
         from napari_fewshot.io.journal import Journal
 
-        sets = find_sets(data)
-        names = [each.name for each in sets]
-        missing = [name for name in only or () if name not in names]
-        if missing:
-            raise SettingsError(f"there is no stack {missing[0]} in {data}; there are: {', '.join(names)}")
-        chosen = [each for each in sets if not only or each.name in only]
+        chosen = choose_sets(find_sets(data), only, data, "stack")
         target = asked.out or Path("evaluation-output/volumes")
         about = [
             f"{len(chosen)} stack(s) of {data.name}, {step:g} pixels from slice to slice; all other slices are judged",

@@ -92,6 +92,32 @@ def find_sets(root: Path) -> tuple[DataSet, ...]:
     return sets
 
 
+def choose_sets(
+    sets: Sequence[DataSet], only: Sequence[str] | None, data: Path, kind: str = "data set", having: str = ""
+) -> tuple[DataSet, ...]:
+    """Keep those sets that somebody named; all where nobody did.
+
+    Parameters
+    ----------
+    sets
+        What was found in ``data``.
+    only
+        Names.
+    data, kind, having
+        For the message: where they are, what they are called, and what they must have (" with objects").
+
+    Raises
+    ------
+    SettingsError
+        If one that was named is not there.
+    """
+    names = [each.name for each in sets]
+    missing = [name for name in only or () if name not in names]
+    if missing:
+        raise SettingsError(f"there is no {kind} {missing[0]}{having} in {data}; there are: {', '.join(names)}")
+    return tuple(each for each in sets if not only or each.name in only)
+
+
 @dataclass(frozen=True)
 class SetOutcome:
     """What came out on one data set with one number of shots in one order.
