@@ -8,6 +8,8 @@ from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from napari_fewshot.imaging.phantom import CELL, NUCLEUS, touching_cells
 from napari_fewshot.io import samples
@@ -173,3 +175,31 @@ def test_a_cell_has_the_same_size_in_micrometres_whatever_the_voxels() -> None:
     fine = touching_cells((20, 256, 256), (1.0, 0.5, 0.5), cells=20)
     volume = [np.prod(p.spacing) * (p.labels > 0).sum() for p in (coarse, fine)]
     assert volume[0] == pytest.approx(volume[1], rel=0.15)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 6), st.integers(1, 72), st.integers(1, 72)),
+    step=st.sampled_from([0.25, 0.5, 1.0, 4.0]),
+    cells=st.integers(0, 16),
+    nuclei=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@example(shape=(2, 32, 32), step=0.5, cells=8, nuclei=True, seed=2)  # texture left less than no light in a corner
+@example(shape=(4, 96, 96), step=0.5, cells=8, nuclei=False, seed=1)
+@example(shape=(1, 1, 1), step=0.5, cells=1, nuclei=True, seed=0)  # a single voxel has no texture
+@settings(max_examples=40, deadline=None)
+def test_stacks_of_any_size_and_seed_can_be_simulated(
+    shape: tuple[int, int, int], step: float, cells: int, nuclei: bool, seed: int
+) -> None:
+    phantom = touching_cells(shape, (2.0, step, step), cells=cells, nuclei=nuclei, seed=seed)
+    assert phantom.image.shape == phantom.labels.shape == phantom.instances.shape == shape
+    assert phantom.image.max() < 65535
+    assert phantom.instances.max() <= cells
+    assert ((phantom.labels > 0) == (phantom.instances > 0)).all()
+
+
+def test_the_stack_of_the_sample_is_what_was_measured_on() -> None:
+    phantom = touching_cells()
+    assert phantom.image.mean() == pytest.approx(298.8615, rel=1e-4)
+    assert phantom.image.std() == pytest.approx(280.8740, rel=1e-4)
+    assert (phantom.labels > 0).sum() == 240764
