@@ -8,7 +8,7 @@ from psygnal import Signal
 
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.session import Session
-from napari_fewshot.session_folder import SessionFolder
+from napari_fewshot.session.folder import SessionFolder
 
 _RETRY_SECONDS: Final = 10.0
 

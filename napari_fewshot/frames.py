@@ -45,6 +45,15 @@ def frame_name(key: FrameKey) -> str:
     return f"{name} [{', '.join(map(str, position))}]" if position else str(name)
 
 
+def image_name(key: FrameKey) -> str:
+    """Return the name of the image that a frame is of: the key of one, or what the keys of its slices begin with.
+
+    >>> image_name(("stack", 3))
+    'stack'
+    """
+    return key if isinstance(key, str) else str(key[0])
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One image to teach on or to propose for.

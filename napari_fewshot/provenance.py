@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from napari_fewshot.frames import FrameKey, frame_name
+from napari_fewshot.frames import FrameKey, frame_name, image_name
 from napari_fewshot.label_values import UNLABELLED
 from napari_fewshot.support import Shot
 
@@ -84,11 +84,10 @@ class FrameProvenance:
     def row(self) -> dict[str, str | int | float | None]:
         """Return what a spreadsheet shows of it; the same columns for every frame."""
         counts = {f"pixels {origin.title}": self.pixels.get(origin, 0) for origin in Origin}
-        name = self.key if isinstance(self.key, str) else str(self.key[0])
         place = "" if isinstance(self.key, str) else " ".join(map(str, self.key[1:]))
         return {
             "frame": frame_name(self.key),
-            "image": name,
+            "image": image_name(self.key),
             "position": place,
             "state": self.state,
             "origin": self.origin.title,

@@ -19,7 +19,7 @@ from napari_fewshot.io.image_places import ImagePlace
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.provenance import Origin
 from napari_fewshot.session import FrameState
-from napari_fewshot.session_folder import SessionFolder
+from napari_fewshot.session.folder import SessionFolder
 from napari_fewshot.support import UNLABELLED, LabelClass, SupportSet
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND
 from napari_fewshot.ui.saving import Saving

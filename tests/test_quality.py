@@ -6,7 +6,7 @@ import pytest
 from napari_fewshot.errors import SupportError
 from napari_fewshot.evaluation.agreement import agreement
 from napari_fewshot.provenance import Origin
-from napari_fewshot.session_state import Effort
+from napari_fewshot.session.state import Effort
 from napari_fewshot.ui.cleaning import Cleaning
 from napari_fewshot.ui.effort import EffortMeter
 from napari_fewshot.ui.quality import Quality

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from napari_fewshot.batch.recipe import Recipe, ShotFiles, TagFile, digest_of_names
 from napari_fewshot.batch.shots import read_lesson
 from napari_fewshot.errors import FewShotError, SettingsError
-from napari_fewshot.frames import Frame, FrameKey
+from napari_fewshot.frames import Frame, FrameKey, image_name
 from napari_fewshot.imaging.cleanup import CleanUp
 from napari_fewshot.io.image_file import ImageFile
 from napari_fewshot.io.image_places import ImagePlace
@@ -22,7 +22,7 @@ from napari_fewshot.io.images import find_images, names_of, open_images
 from napari_fewshot.io.label_stack import LabelStack, Position
 from napari_fewshot.io.labels import write_tiff
 from napari_fewshot.io.names import safe_name
-from napari_fewshot.session_folder import SessionContents, image_name
+from napari_fewshot.session.folder import SessionContents
 from napari_fewshot.support import UNLABELLED, Shot, Tag
 
 FOLDER: Final = "shots"

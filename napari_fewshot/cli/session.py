@@ -26,7 +26,7 @@ def info(
 ) -> None:
     """Check a session and show what is in it; ends with 2 if it is damaged or of a newer version."""
     with in_one_sentence():
-        from napari_fewshot.session_folder import describe
+        from napari_fewshot.session.folder import describe
 
         found = describe(folder)
         if as_json:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from napari_fewshot.session import Session
-from napari_fewshot.session_state import Effort
+from napari_fewshot.session.state import Effort
 
 _LONGEST_PAUSE: Final = 60.0
 """Seconds without any sign of a person after which they are not at work."""

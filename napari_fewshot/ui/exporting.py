@@ -5,20 +5,21 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 from psygnal import Signal
 
 from napari_fewshot.errors import ExportError
 from napari_fewshot.frames import FrameKey
-from napari_fewshot.io.formats import label_format
+from napari_fewshot.io.formats import OBJECTS, label_format
 from napari_fewshot.io.label_stack import LabelStack, PlaneNote
 from napari_fewshot.io.names import default_names
 from napari_fewshot.io.units import axes_letters
 from napari_fewshot.session import FrameState, Session
-from napari_fewshot.session_state import followed
+from napari_fewshot.session.state import followed
 from napari_fewshot.support import BACKGROUND
 from napari_fewshot.ui.jobs import Failed, Finished, Stage, Written, export_job
 from napari_fewshot.ui.origins_export import Origins, origins_of
-from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportRequest, Layers, Runner, View
+from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportRequest, Layers, Runner, Stack, View
 from napari_fewshot.ui.recipes import Told, write_recipe_of
 from napari_fewshot.ui.reporting import Reporter
 from napari_fewshot.ui.review import uid_of
@@ -70,13 +71,12 @@ class Exporting:
         if request is None or not request.files:
             return
         stacks = [(path, self._stack(uid, request.with_proposals)) for uid, path in request.files]
-        if self._session.settings.instances:
+        chosen = label_format(request.format)
+        if not chosen.joint:  # which list objects, as the others do not
             stacks += [
-                (
-                    label_format(request.format).beside(path, "objects"),
-                    self._objects(uid, stack, request.with_proposals),
-                )
-                for (uid, path), (_, stack) in zip(request.files, stacks, strict=True)
+                (chosen.beside(path, OBJECTS), replace(stack, labels=stack.objects, objects=None, classes=None))
+                for path, stack in stacks
+                if stack.objects is not None
             ]
         self.stage = "Writing files ..."
         folder = request.files[0][1].parent
@@ -105,6 +105,7 @@ class Exporting:
                     slice_[...] = np.where(slice_ == 0, waiting.labels, slice_)
                     notes[_position(key)] = PlaneNote("proposed", waiting.score)
         labels[labels == PAINTED_BACKGROUND] = BACKGROUND
+        told_apart = self._session.settings.instances
         return LabelStack(
             labels,
             stack.name,
@@ -114,18 +115,19 @@ class Exporting:
             self._session.classes,
             stack.source,
             notes,
+            self._objects(uid, labels, with_proposals) if told_apart else None,
         )
 
-    def _objects(self, uid: str, labels: LabelStack, with_proposals: bool) -> LabelStack:
-        """The objects of an image, which follow what was painted since they were told apart."""
+    def _objects(self, uid: str, labels: Stack, with_proposals: bool) -> npt.NDArray[np.int32]:
+        """The objects (..., H, W) of an image, which follow what was painted since they were told apart."""
         ids = np.zeros(labels.shape, np.int32)
         for key in self._session.frames:
             if uid_of(key) == uid:
                 known = self._session.objects(key, with_proposals=with_proposals)
-                found = followed(known, np.asarray(labels.labels[_position(key)]), self._session.support)
+                found = followed(known, np.asarray(labels[_position(key)]), self._session.support)
                 if found is not None:
                     ids[_position(key)] = found
-        return replace(labels, labels=ids, classes=None)
+        return ids
 
     def _origins(
         self, choices: Sequence[ExportChoice], request: ExportRequest, stacks: Sequence[LabelStack]

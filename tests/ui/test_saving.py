@@ -11,7 +11,7 @@ import tifffile
 from napari.plugins._npe2 import get_readers
 from qtpy.QtWidgets import QFileDialog
 
-from napari_fewshot import open_session, session_folder
+from napari_fewshot import open_session
 from napari_fewshot.errors import ReadError
 from napari_fewshot.io.image_places import find_again
 from napari_fewshot.session import FrameState, Session
@@ -250,7 +250,7 @@ def test_opening_goes_on_beside_the_window_and_can_be_cancelled(
         assert hashed.wait(60)
         return find_again(*known)
 
-    monkeypatch.setattr(session_folder, "find_again", find_slowly)
+    monkeypatch.setattr("napari_fewshot.session.folder.find_again", find_slowly)
     viewer, dock = opened(BrightnessSegmenter())
     box = dock.panel.session
     dock.open_session(folder)

@@ -10,7 +10,7 @@ from napari_fewshot.errors import SupportError
 from napari_fewshot.frames import FrameKey
 from napari_fewshot.imaging.cleanup import CleanUp
 from napari_fewshot.session import FrameState
-from napari_fewshot.session_state import Effort
+from napari_fewshot.session.state import Effort
 from tests.fakes import BrightnessSegmenter, proposal
 
 KEYS: list[FrameKey] = [("stack", n) for n in range(4)]

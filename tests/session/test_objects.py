@@ -11,7 +11,7 @@ from napari_fewshot import Frame, PropagationSettings, Session, Shot, open_sessi
 from napari_fewshot.errors import MaskError, ReadError
 from napari_fewshot.instances.fitting import with_said
 from napari_fewshot.proposals import Proposal
-from napari_fewshot.session_folder import HEAD, SessionFolder
+from napari_fewshot.session.folder import HEAD, SessionFolder
 from napari_fewshot.support import UNLABELLED
 from tests.fakes import BrightnessSegmenter, proposal
 

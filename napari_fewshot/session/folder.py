@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_fewshot.errors import ExportError, FewShotError, ImageError, ReadError, SettingsError
-from napari_fewshot.frames import Frame, FrameKey, Stack, frame_name
+from napari_fewshot.frames import Frame, FrameKey, Stack, frame_name, image_name
 from napari_fewshot.io.atomic import replacing
 from napari_fewshot.io.content_store import ContentStore
 from napari_fewshot.io.image_places import Finder, ImagePlace, KnownImage, find_again, frames_at, known_image
 from napari_fewshot.io.ome_zarr import is_url
 from napari_fewshot.propagation import PropagationSettings
 from napari_fewshot.segmenter import SegmenterSettings
-from napari_fewshot.session_state import Effort, OpenProposal, SessionState
+from napari_fewshot.session.state import Effort, OpenProposal, SessionState
 from napari_fewshot.support import LabelClass, Shot, SupportSet, Tag
 
 HEAD: Final = "session.json"
@@ -731,11 +731,6 @@ def _key_in(key: Any) -> FrameKey:
     if isinstance(key, list) and key and all(isinstance(part, str | int) for part in key):
         return tuple(key)
     raise TypeError(f"{key!r} names no frame")
-
-
-def image_name(key: FrameKey) -> str:
-    """Return the name of the image that a frame is of."""
-    return key if isinstance(key, str) else str(key[0])
 
 
 def _shape_of(frame: Frame) -> list[int]:

@@ -17,7 +17,7 @@ from napari_fewshot.errors import ExportError, ImageError, ReadError
 from napari_fewshot.frames import FrameKey
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import FrameState
-from napari_fewshot.session_folder import HEAD, PREVIOUS, SessionFolder
+from napari_fewshot.session.folder import HEAD, PREVIOUS, SessionFolder
 from napari_fewshot.support import UNLABELLED
 from tests.fakes import BrightnessSegmenter, proposal
 
@@ -347,7 +347,7 @@ def test_whatever_is_damaged_nothing_is_half_loaded(session: Session, tmp_path: 
 def test_a_head_that_contradicts_itself_is_refused_even_if_its_checksum_is_right(
     session: Session, tmp_path: Path, change: object
 ) -> None:
-    from napari_fewshot.session_folder import _sealed
+    from napari_fewshot.session.folder import _sealed
 
     saved = tmp_path / "saved"
     session.save(saved)
@@ -468,7 +468,7 @@ from pathlib import Path
 import numpy as np
 from napari_fewshot import Frame, Session, Shot
 from napari_fewshot.autosave import Autosaver
-from napari_fewshot.session_folder import SessionFolder
+from napari_fewshot.session.folder import SessionFolder
 
 session = Session()
 session.add_frames(Frame.of_stack("stack", np.zeros((3, 64, 64), np.uint8)))

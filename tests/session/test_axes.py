@@ -9,7 +9,7 @@ import pytest
 from napari_fewshot.errors import ReadError
 from napari_fewshot.frames import Frame
 from napari_fewshot.session import Session, open_session
-from napari_fewshot.session_folder import HEAD, _digest_of
+from napari_fewshot.session.folder import HEAD, _digest_of
 from napari_fewshot.support import Shot
 
 IMAGES = np.arange(3 * 16 * 16, dtype=np.uint8).reshape(3, 16, 16)

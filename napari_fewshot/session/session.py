@@ -25,23 +25,22 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from napari_fewshot.errors import MaskError, ReadError, SupportError
-from napari_fewshot.frames import Frame, FrameKey, Instances, Labels, frame_name
+from napari_fewshot.frames import Frame, FrameKey, Instances, Labels, frame_name, image_name
 from napari_fewshot.imaging.cleanup import CleanUp
 from napari_fewshot.io.image_places import Finder, ImagePlace, KnownImage, frames_at, places_of
 from napari_fewshot.propagation import FrameFailure, PropagationSettings, RunProgress, keep_human, propagate
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.provenance import FrameProvenance, OriginMap, count, in_a_word, of_proposal
 from napari_fewshot.segmenter import FewShotSegmenter, SegmenterSettings
-from napari_fewshot.session_folder import (
+from napari_fewshot.session.folder import (
     MissingImage,
     SessionContents,
     SessionFolder,
     axes_of,
-    image_name,
     opened_frames,
     with_axes,
 )
-from napari_fewshot.session_state import (
+from napari_fewshot.session.state import (
     Effort,
     LabelMap,
     SessionState,
@@ -61,8 +60,8 @@ from napari_fewshot.session_state import (
     with_names,
     with_pixels,
 )
-from napari_fewshot.session_state import FrameState as FrameState
-from napari_fewshot.session_state import OpenProposal as OpenProposal
+from napari_fewshot.session.state import FrameState as FrameState
+from napari_fewshot.session.state import OpenProposal as OpenProposal
 from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet, Tag
 from napari_fewshot.volumes.concept import Surroundings
 from napari_fewshot.volumes.series import is_wanted, series_along
@@ -781,7 +780,7 @@ class Session:
         Parameters
         ----------
         tidy
-            Frame -> what was open, and the same tidied (see `session_state.cleaned`). A frame on which something else
+            Frame -> what was open, and the same tidied (see `state.cleaned`). A frame on which something else
             is open by now keeps that.
         """
         news = {

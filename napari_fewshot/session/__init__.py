@@ -1,0 +1,6 @@
+"""What was taught, proposed and decided, in one object; how it is taken back, and how it lies on the disk."""
+
+from napari_fewshot.session.session import Run, Session, open_session
+from napari_fewshot.session.state import FrameState, OpenProposal
+
+__all__ = ["FrameState", "OpenProposal", "Run", "Session", "open_session"]
