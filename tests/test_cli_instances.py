@@ -1,5 +1,7 @@
 """``napari-fewshot propagate --instances``: labels, and beside them which pixel belongs to which object."""
 
+import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,26 @@ def test_what_is_there_is_not_replaced_and_a_stopped_run_goes_on() -> None:
     assert Path("whole/c_labels_objects.tif").read_bytes() == before
     result = run("propagate", "scans", "--shot", "scans/a.tif", "a_ids.tif", "--objects", "--out", "whole", "--resume")
     assert result.exit_code == 2, "without objects it is another run"
+
+
+def test_tables_and_outlines_list_the_objects_that_were_numbered() -> None:
+    ids = squares((4, 4), (4, 4 + SIDE), (30, 20))  # the first two touch
+    write("scans/a.tif", ids)
+    tifffile.imwrite("a_ids.tif", ids)
+    result = propagate("--out", "out", "--format", "tiff", "--format", "csv", "--format", "coco")
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(Path("out/objects.csv").read_text("utf-8").splitlines()))
+    own = [row for row in rows if row["image"] == "a"]
+    assert [(int(row["area_px"]), row["class"]) for row in own] == [(SIDE**2, "class 1")] * 3
+    for image in ("a", "b"):
+        there = tifffile.imread(f"out/{image}_labels_objects.tif")
+        numbers = {int(row["object_id"]) for row in rows if row["image"] == image}
+        assert numbers == set(np.unique(there).tolist()) - {0}
+    told = json.loads(Path("out/coco.json").read_text("utf-8"))
+    assert len(told["annotations"]) == len(rows)
+    assert run("export", "out", "--out", "again.csv").exit_code == 0
+    assert Path("again.csv").read_bytes() == Path("out/objects.csv").read_bytes()
+    assert sorted(path.name for path in Path("out").glob("*objects*"))[-1] == "objects.csv", "no second table"
 
 
 def test_without_numbers_what_is_connected_is_an_object() -> None:

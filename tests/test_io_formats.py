@@ -15,6 +15,7 @@ from skimage.draw import polygon2mask
 from skimage.measure import regionprops
 
 from napari_fewshot.errors import ExportError, SettingsError
+from napari_fewshot.io.coco_masks import decode
 from napari_fewshot.io.formats import LABEL_FORMATS, format_of, label_format, write_labels
 from napari_fewshot.io.label_stack import LabelStack, PlaneNote
 from napari_fewshot.io.objects import classes_of, objects_of
@@ -164,6 +165,67 @@ def test_what_nobody_labelled_is_no_object() -> None:
     stack = stack_of(labels)
     (plane,) = stack.planes()
     assert [each.kind.name for each in objects_of(plane, classes_of(stack), ids_are_objects=False)] == ["nucléus"]
+
+
+# ---------------------------------------------------------------------------- objects that are numbered
+@pytest.fixture
+def numbered() -> LabelStack:
+    """Two cells that touch, one in two parts, one that nobody numbered, and a nucleus; a number where no label is."""
+    labels, ids = np.zeros((2, 24, 32), np.uint8), np.zeros((2, 24, 32), np.int32)
+    for z, number, rows, columns in [
+        (0, 70_000, (2, 8), (2, 8)), (0, 4, (2, 8), (8, 14)),
+        (0, 9, (12, 15), (2, 6)), (0, 9, (18, 22), (2, 6)),
+        (1, 4, (2, 8), (9, 15)),
+    ]:  # fmt: skip
+        labels[z, slice(*rows), slice(*columns)], ids[z, slice(*rows), slice(*columns)] = 1, number
+    labels[0, 12:15, 20:24] = 1
+    labels[0, 18:20, 10:14], labels[0, 20, 10:14] = 3, 255
+    ids[0, 18:21, 10:14], ids[0, 0, 0] = 6, 3
+    return stack_of(labels, objects=ids)
+
+
+def test_numbered_objects_stay_two_where_they_touch_and_one_in_several_parts(
+    numbered: LabelStack, tmp_path: Path
+) -> None:
+    (table,) = write_labels(tmp_path / "objects.csv", [numbered])
+    rows = list(csv.DictReader(table.read_text("utf-8").splitlines()))
+    told = [(row["plane"][-4:], row["object"], row["class"], row["area_px"], row["object_id"]) for row in rows]
+    assert told == [
+        ("z000", "1", "cell", "36", "70000"), ("z000", "2", "cell", "36", "4"), ("z000", "3", "cell", "28", "9"),
+        ("z000", "4", "cell", "12", ""), ("z000", "5", "nucléus", "8", "6"),
+        ("z001", "1", "cell", "36", "4"),
+    ]  # fmt: skip
+    for name in ("coco", "coco-rle"):
+        (path,) = write_labels(tmp_path / f"{name}.json", [numbered], format=name)
+        annotations = json.loads(path.read_text("utf-8"))["annotations"]
+        assert [(a["image_id"], a["category_id"], a["area"], a.get("object_id")) for a in annotations] == [
+            (1, 1, 36, 70_000), (1, 1, 36, 4), (1, 1, 28, 9), (1, 1, 12, None), (1, 3, 8, 6), (2, 1, 36, 4),
+        ]  # fmt: skip
+        for each, area in zip(annotations, (36, 36, 28, 12, 8, 36), strict=True):
+            assert decode(each["segmentation"], (24, 32)).sum() == area
+        if name == "coco":
+            assert [len(each["segmentation"]) for each in annotations] == [1, 1, 2, 1, 1, 1]
+    (folder,) = write_labels(tmp_path / "yolo", [numbered], format="yolo")
+    lines = (folder / "labels" / "cells_z000.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["0", "0", "0", "0", "1"]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+def test_coco_of_objects_in_parts_is_read_by_pycocotools(numbered: LabelStack, tmp_path: Path) -> None:
+    coco = pytest.importorskip("pycocotools.coco").COCO
+    (path,) = write_labels(tmp_path / "all.json", [numbered], format="coco")
+    told = coco(str(path))
+    assert [int(told.annToMask(each).sum()) for each in told.loadAnns(told.getAnnIds())] == [36, 36, 28, 12, 8, 36]
+
+
+def test_numbers_that_fit_no_labels_are_refused() -> None:
+    labels = np.ones((20, 30), np.uint8)
+    with pytest.raises(ExportError, match=r"objects of 'cells' have shape \(20, 20\), but its labels \(20, 30\)"):
+        stack_of(labels, objects=labels[:, :20])
+    with pytest.raises(ExportError, match="would hold values of type float64"):
+        stack_of(labels, objects=labels / 2)
+    with pytest.raises(ExportError, match="number objects already"):
+        LabelStack(labels, "cells", objects=labels)
 
 
 # ---------------------------------------------------------------------------- PNG

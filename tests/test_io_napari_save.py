@@ -103,3 +103,13 @@ def test_a_name_that_is_a_folder_is_refused_and_the_folder_stays(viewer: object,
     with pytest.raises(ExportError, match="is a folder"):
         save(viewer, tmp_path / "cells.tif", "cells")
     assert (tmp_path / "cells.tif/mine.txt").read_text() == "mine"
+
+
+def test_the_layer_of_objects_of_the_dock_keeps_every_number(viewer: object, tmp_path: Path) -> None:
+    ids = np.zeros((20, 30), np.int32)
+    ids[2:9, 2:9], ids[2:9, 9:16] = 254, 300  # 254 is painted background on the dock's layer of labels
+    viewer.add_labels(ids, name="cells objects", metadata={"napari_fewshot": "objects"})  # type: ignore[attr-defined]
+    (written,) = save(viewer, tmp_path / "objects.tif", "cells objects")
+    np.testing.assert_array_equal(tifffile.imread(written), ids)
+    (written,) = save(viewer, tmp_path / "objects.csv", "cells objects")
+    assert len(Path(written).read_text("utf-8").splitlines()) == 1 + 2

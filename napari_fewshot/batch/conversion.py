@@ -9,7 +9,7 @@ from typing import Final
 from napari_fewshot.batch.recipe import FILE_NAME, read_recipe
 from napari_fewshot.batch.results import TABLE
 from napari_fewshot.errors import MaskError, ReadError
-from napari_fewshot.io.formats import label_format
+from napari_fewshot.io.formats import OBJECTS, label_format
 from napari_fewshot.io.images import find_images, names_of
 from napari_fewshot.io.label_stack import LabelStack, PlaneNote, Position
 from napari_fewshot.io.masks import open_labels, read_classes
@@ -28,7 +28,8 @@ def read_stacks(
     Parameters
     ----------
     paths
-        Files, folders and patterns; a folder that `propagate` filled brings classes, scores and provenance along.
+        Files, folders and patterns; a folder that `propagate` filled brings classes, scores, provenance and the numbers
+        of objects along.
     image
         That the labels lie on, for the affine of NIfTI and to choose among the images of COCO.
     classes
@@ -60,11 +61,12 @@ def read_stacks(
 
 @dataclass(frozen=True)
 class _Labels:
-    """A file of labels, the name of its image, and where its frames come from."""
+    """A file of labels, the name of its image, where its frames come from, and the file of its objects."""
 
     place: str
     name: str
     notes: dict[Position, PlaneNote] | None = None
+    objects: str = ""
 
 
 def _stack(
@@ -90,6 +92,7 @@ def _stack(
         None if ids_are_objects else tuple(named[i] for i in sorted(named)),
         image,
         labels.notes,
+        None if ids_are_objects or not labels.objects else open_labels(labels.objects).ordered(),
     )
     if not ids_are_objects and stack.top > MAX_CLASSES and stack.top != UNLABELLED:
         raise MaskError(
@@ -115,13 +118,14 @@ def _of_run(folder: Path) -> tuple[tuple[LabelClass, ...], list[_Labels]]:
     kinds = [kind for kind in map(label_format, recipe.formats) if not kind.joint]
     made = []
     for image, known in notes.items():
-        there = [folder / f"{stems[image]}{kind.suffix}" for kind in kinds]
-        place = next((path for path in there if path.exists()), None)
-        if place is None:
+        there = [(folder / f"{stems[image]}{kind.suffix}", kind) for kind in kinds]
+        place, kind = next(((path, kind) for path, kind in there if path.exists()), (None, None))
+        if place is None or kind is None:
             raise ReadError(
                 f"{folder} holds no label map of {image}, only {', '.join(recipe.formats)}; run it with tiff"
             )
-        made.append(_Labels(str(place), image, known))
+        objects = str(kind.beside(place, OBJECTS)) if recipe.segmenter.instances else ""
+        made.append(_Labels(str(place), image, known, objects))
     return recipe.classes, made
 
 

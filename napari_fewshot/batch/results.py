@@ -14,7 +14,7 @@ from napari_fewshot.batch.planes import StoredInstances, StoredLabels, folder_of
 from napari_fewshot.batch.recipe import FILE_NAME, Recipe, write_recipe
 from napari_fewshot.errors import ExportError
 from napari_fewshot.io.atomic import make_folder, replacing
-from napari_fewshot.io.formats import LabelFormat, Share, label_format, write_labels
+from napari_fewshot.io.formats import OBJECTS, LabelFormat, Share, label_format, write_labels
 from napari_fewshot.io.journal import Journal, Record
 from napari_fewshot.io.label_stack import LabelStack, PlaneNote, Position
 from napari_fewshot.io.names import default_name, default_names
@@ -24,7 +24,6 @@ TABLE: Final = "frames.csv"
 _HIDDEN: Final = ".napari-fewshot"
 _PLANES: Final = "planes"
 _JOINT_NAMES: Final = {"csv": "objects"}
-_OBJECTS: Final = "objects"
 _UNFINISHED: Final = (".partial", ".old")
 COLUMNS: Final = ("image", "position", "provenance", "score", "remark")
 
@@ -140,9 +139,9 @@ class Results:
             if not kind.joint:
                 path = self.out / self._file_name(planned, kind.suffix)
                 written += write_labels(path, stack, format=kind.name, overwrite=self._replace, share=share)
-                if self.recipe.segmenter.instances:
-                    objects = replace(stack, labels=StoredInstances(self._plane_files(planned, notes), stack.shape))
-                    beside, ids = kind.beside(path, _OBJECTS), replace(objects, classes=None)
+                if stack.objects is not None:
+                    beside = kind.beside(path, OBJECTS)
+                    ids = replace(stack, labels=stack.objects, objects=None, classes=None)
                     written += write_labels(beside, ids, format=kind.name, overwrite=self._replace, share=share)
         frames = [[list(at), note.provenance, note.score, remark] for at, (note, remark) in sorted(notes.items())]
         assert self._journal is not None, "begin() comes first"
@@ -190,8 +189,9 @@ class Results:
         image = opened.image
         axes = f"{image.stack_axes}YX"
         known = image.spacing is not None
+        files, shape = self._plane_files(planned, notes), image.stack_shape
         return LabelStack(
-            StoredLabels(self._plane_files(planned, notes), image.stack_shape),
+            StoredLabels(files, shape),
             planned.name,
             axes,
             [image.step(axis)[0] for axis in axes] if known else None,
@@ -199,6 +199,7 @@ class Results:
             self.classes,
             image.path if isinstance(image.path, Path) else None,
             notes,
+            StoredInstances(files, shape) if self.recipe.segmenter.instances else None,
         )
 
     @staticmethod
@@ -235,7 +236,7 @@ class Results:
         apart = [f"{stem}{kind.suffix}" for kind in self._kinds if not kind.joint for stem in self._stems.values()]
         if self.recipe.segmenter.instances:
             apart += [
-                kind.beside(Path(f"{stem}{kind.suffix}"), _OBJECTS).name
+                kind.beside(Path(f"{stem}{kind.suffix}"), OBJECTS).name
                 for kind in self._kinds
                 if not kind.joint
                 for stem in self._stems.values()

@@ -25,8 +25,9 @@ def write_coco(
 ) -> tuple[Path, ...]:
     """Write all objects of some images to one file of instances.
 
-    Outlines follow the edges of pixels, so that masks come back exactly. Objects with holes are written as run-length
-    encodings, for which COCO's polygons have no form. Areas are pixels, boxes ``[x, y, width, height]``.
+    Outlines follow the edges of pixels, so that masks come back exactly; an object in several parts has several.
+    Objects with holes are written as run-length encodings, for which COCO's polygons have no form. Areas are
+    pixels, boxes ``[x, y, width, height]``. The number of an object, where it has one, is its ``object_id``.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def write_coco(
             )
             for each in objects_of(plane, classes, ids_are_objects=stack.classes is None):
                 told = {"id": len(annotations) + 1, "image_id": len(images), "category_id": each.kind.id, "iscrowd": 0}
-                annotations.append(told | _shape(each, (height, width), runs=runs) | _note(plane))
+                annotations.append(told | _shape(each, (height, width), runs=runs) | _note(plane, each))
     _make_distinct(images)
     content = {
         "info": {"description": "labels of napari-fewshot", "version": __version__},
@@ -151,8 +152,9 @@ def _shape(each: LabelObject, size: tuple[int, int], *, runs: bool) -> dict[str,
     return {"segmentation": segmentation, "area": each.area, "bbox": [left, top, right - left, bottom - top]}
 
 
-def _note(plane: Plane) -> dict[str, Any]:
-    note: dict[str, Any] = {} if plane.note.score is None else {"score": round(plane.note.score, 6)}
+def _note(plane: Plane, each: LabelObject) -> dict[str, Any]:
+    note: dict[str, Any] = {"object_id": each.number} if each.number else {}
+    note |= {} if plane.note.score is None else {"score": round(plane.note.score, 6)}
     return note | ({"provenance": plane.note.provenance} if plane.note.provenance else {})
 
 

@@ -79,6 +79,9 @@ class LabelFormat:
         return path if not self.suffix or self.fits(path) else path.with_name(path.name + self.suffix)
 
 
+OBJECTS: Final = "objects"
+"""What the numbers of objects are called, in a file beside labels."""
+
 LABEL_FORMATS: Final = (
     LabelFormat(
         "tiff",

@@ -47,12 +47,13 @@ class PlaneNote:
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """One (Y, X) plane of a stack: its name, unique in the stack, and what is known of it."""
+    """One (Y, X) plane of a stack: its name, unique in the stack, and what is known of it; see `LabelStack`."""
 
     name: str
     position: Position
     labels: npt.NDArray[Any]
     note: PlaneNote
+    objects: npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,9 @@ class LabelStack:
     notes
         The planes that are decided, by position; the others are left out of formats that list planes or objects.
         None where all are.
+    objects
+        Like ``labels``: which object each pixel belongs to, where objects of classes are told apart; 0 for none. Only
+        formats that list objects know them; what has a class and no number is an object where it is connected.
 
     Raises
     ------
@@ -93,11 +97,14 @@ class LabelStack:
     classes: tuple[LabelClass, ...] | None = None
     source: Path | None = None
     notes: Mapping[Position, PlaneNote] | None = None
+    objects: LabelArray | None = None
 
     def __post_init__(self) -> None:
         if not (hasattr(self.labels, "shape") and hasattr(self.labels, "dtype")):
             object.__setattr__(self, "labels", np.asarray(self.labels))
         _check_labels(self.labels, self.name)
+        if self.objects is not None:
+            self._check_objects(self.objects)
         axes = (self.axes or DEFAULT_AXES[len(self.shape)]).upper()
         if (len(axes), len(set(axes)), axes[-2:]) != (len(self.shape), len(axes), "YX") or set(axes) - set(_ALL_AXES):
             raise ExportError(
@@ -106,6 +113,16 @@ class LabelStack:
             )
         object.__setattr__(self, "axes", axes)
         _ = self.voxel  # says what does not fit
+
+    def _check_objects(self, objects: LabelArray) -> None:
+        _check_labels(objects, f"{self.name}, objects")
+        if tuple(map(int, objects.shape)) != self.shape:
+            raise ExportError(
+                f"objects of '{self.name}' have shape {tuple(objects.shape)}, but its labels {self.shape}; "
+                "give a number for each pixel"
+            )
+        if self.classes is None:
+            raise ExportError(f"ids of '{self.name}' number objects already; give classes, or no further numbers")
 
     @cached_property
     def voxel(self) -> Voxel:
@@ -143,8 +160,12 @@ class LabelStack:
         stem = safe_name(self.name) or "labels"
         for position in self.planes_decided:
             place = "".join(f"_{axis.lower()}{i:03d}" for axis, i in zip(self.axes, position, strict=False))
-            labels = np.asarray(self.labels[position] if position else self.labels[...])
-            yield Plane(stem + place, position, labels, (self.notes or {}).get(position, PlaneNote()))
+            labels, objects = (
+                None if each is None else np.asarray(each[position] if position else each[...])
+                for each in (self.labels, self.objects)
+            )
+            note = (self.notes or {}).get(position, PlaneNote())
+            yield Plane(stem + place, position, labels, note, objects)
 
     @cached_property
     def top(self) -> int:

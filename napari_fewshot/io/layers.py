@@ -25,7 +25,8 @@ LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
 
 _OPENED: Final = (*nifti.SUFFIXES, *dicom.SUFFIXES)  # what napari does not open itself
 
-_DOCK_KEY: Final = "napari_fewshot"  # in the metadata of label layers that belong to the dock
+_DOCK_KEY: Final = "napari_fewshot"  # in the metadata of label layers that belong to the dock: what they hold
+_NUMBERS: Final = "objects"
 _PAINTED_BACKGROUND: Final = 254  # in those layers, where 0 says that nobody painted
 
 
@@ -41,7 +42,7 @@ def write_layer(path: str, data: LabelArray, attributes: dict[str, Any]) -> list
     attributes
         The layer's state; ``scale``, ``units`` and ``axis_labels`` are kept in the file. In a layer of the dock, which
         has ``napari_fewshot`` in its ``metadata``, ids are classes and painted background becomes 0, as it is in files;
-        in others each id is an object.
+        in others, and in the dock's layer of objects, each id is an object.
 
     Returns
     -------
@@ -142,7 +143,7 @@ def _layer(image: ImageFile, name: str, kind: str) -> LayerData:
 def stack_of(data: LabelArray, attributes: dict[str, Any]) -> LabelStack:
     """Make a stack of a layer's data and state."""
     full = data[0] if attributes.get("multiscale") else data
-    of_dock = _DOCK_KEY in (attributes.get("metadata") or {})
+    of_dock = (attributes.get("metadata") or {}).get(_DOCK_KEY, _NUMBERS) != _NUMBERS
     ndim = len(full.shape)
     scale, units = attributes.get("scale"), attributes.get("units")
     return LabelStack(

@@ -13,7 +13,7 @@ from napari_fewshot.io.units import METRES
 
 COLUMNS: Final = (
     "image", "plane", "object", "label", "class", "area_px", "area", "area_unit", "centroid_y", "centroid_x",
-    "top", "left", "bottom", "right", "score", "provenance",
+    "top", "left", "bottom", "right", "score", "provenance", "object_id",
 )  # fmt: skip
 
 
@@ -24,7 +24,8 @@ def write_table(path: Path, stacks: Sequence[LabelStack], *, overwrite: bool = F
     map, and ``class``, its name; ``area_px`` in pixels, and ``area`` in ``area_unit`` where a pixel's size is known;
     ``centroid_y, centroid_x`` in pixels, the middle of the first being 0; the box ``top, left, bottom, right`` in
     pixels, the last two just outside; ``score``, the expected IoU of what was proposed; ``provenance``: painted,
-    accepted or proposed.
+    accepted or proposed; ``object_id``, the number of the object where it has one, the same on all planes of a stack
+    through which it was linked.
 
     Raises
     ------
@@ -62,7 +63,8 @@ def _rows(stack: LabelStack) -> list[list[object]]:
                 f"{x:.3f}",
                 *each.box,
             )
-            rows.append([_plain(stack.name), _plain(plane.name), *told, score, plane.note.provenance])
+            last = (score, plane.note.provenance, each.number or "")
+            rows.append([_plain(stack.name), _plain(plane.name), *told, *last])
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ _UNNAMED: Final = LabelClass(1, "object")  # where ids are objects, and nothing 
 
 @dataclass(frozen=True, eq=False)
 class LabelObject:
-    """One connected object of a class, or everything with one id where ids are objects.
+    """One object of a class: what has one number, or is connected where nobody numbered objects.
 
     Attributes
     ----------
@@ -30,12 +30,15 @@ class LabelObject:
         (top, left, bottom, right) in pixels, the last two just outside.
     mask
         (bottom - top, right - left).
+    number
+        That a person or a method gave it, the same on all planes that it goes through; 0 where there is none.
     """
 
     label: int
     kind: LabelClass
     box: tuple[int, int, int, int]
     mask: npt.NDArray[np.bool_]
+    number: int = 0
 
     @property
     def area(self) -> int:
@@ -63,35 +66,53 @@ def classes_of(stack: LabelStack) -> tuple[LabelClass, ...]:
 
 
 def objects_of(plane: Plane, classes: tuple[LabelClass, ...], *, ids_are_objects: bool) -> Iterator[LabelObject]:
-    """Go through the objects of a plane, ordered by where they begin.
+    """Go through the objects of a plane, ordered by where they begin; by id where ids are objects.
 
     Parameters
     ----------
     plane
-        Labels.
+        Labels, and which object each pixel belongs to, where that is known.
     classes
         See `classes_of`.
     ids_are_objects
-        Otherwise ids are classes, and every connected component (diagonals connect) of one is an object; what is
-        not labelled (255) is none.
+        Otherwise ids are classes. What has one number is an object then, in however many parts, and so is every
+        connected component (diagonals connect) of a class where nobody numbered; what is not labelled (255) is none.
     """
     from scipy.ndimage import find_objects
-    from skimage.measure import label
 
     labels = np.asarray(plane.labels)
     kinds = {each.id: each for each in classes}
+    given = labels if ids_are_objects else plane.objects
     if ids_are_objects:
         values, flat = np.unique(labels, return_inverse=True)
         numbers = (flat.reshape(labels.shape) + (0 if values[0] == 0 else 1)).astype(np.int32)
     else:
-        numbers = label(np.where(labels == UNLABELLED, 0, labels), background=0, connectivity=2)
+        numbers = _told_apart(np.where(labels == UNLABELLED, 0, labels), plane.objects)
     for number, place in enumerate(find_objects(numbers), start=1):
         if place is None:
             continue
         mask = numbers[place] == number
         value = int(labels[place][mask][0])
         box = (int(place[0].start), int(place[1].start), int(place[0].stop), int(place[1].stop))
-        yield LabelObject(value, classes[0] if ids_are_objects else kinds[value], box, mask)
+        kind = classes[0] if ids_are_objects else kinds[value]
+        yield LabelObject(value, kind, box, mask, 0 if given is None else int(given[place][mask][0]))
+
+
+def _told_apart(labels: npt.NDArray[Any], ids: npt.NDArray[Any] | None) -> npt.NDArray[np.int32]:
+    """Number objects from 1 in the order in which they begin: what has an id in a class, and what is connected else."""
+    from skimage.measure import label
+
+    if ids is None:
+        return np.asarray(label(labels, background=0, connectivity=2), np.int32)
+    rest = label(np.where(ids > 0, 0, labels), background=0, connectivity=2)
+    inside = labels > 0
+    every = np.where(ids > 0, ids, rest + int(ids.max()))[inside].astype(np.int64)
+    known, of_class = np.unique(labels[inside], return_inverse=True)
+    # an object is of one class; where somebody made it two, it is an object of each
+    _, first, which = np.unique(every * max(1, len(known)) + of_class, return_index=True, return_inverse=True)
+    numbers = np.zeros(labels.shape, np.int32)
+    numbers[inside] = 1 + first.argsort().argsort()[which]
+    return numbers
 
 
 # ---------------------------------------------------------------------------- outlines

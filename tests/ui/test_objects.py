@@ -1,5 +1,6 @@
 """Touching cells in a real window: numbered on three shots, told apart on all others, mended, exported."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,16 @@ def test_touching_cells_are_told_apart_after_three_shots(cells: Any, tmp_path: P
     written = tifffile.imread(tmp_path / "cells_objects.tif")
     np.testing.assert_array_equal(written, layer.data)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "cells.tif") > 0, written > 0)
+    dock.ask_export = lambda choices: ExportRequest((("cells", tmp_path / "all.csv"),), True, format="csv")
+    dock.controller.export()
+    wait_for_threads(dock)
+    rows = list(csv.DictReader((tmp_path / "all.csv").read_text("utf-8").splitlines()))
+    assert [(int(row["plane"][-3:]), int(row["object_id"]), int(row["area_px"])) for row in rows] == [
+        (z, number, (written[z] == number).sum())
+        for z in range(len(written))
+        for number in sorted(set(np.unique(written[z])) - {0}, key=lambda n: int((written[z] == n).argmax()))
+    ]
+    assert not (tmp_path / "all_objects.csv").exists()
 
     dock.panel.objects.click()
     assert not layer.visible
