@@ -9,9 +9,10 @@ import pytest
 import tifffile
 from typer.testing import CliRunner, Result
 
-from napari_fewshot import LabelClass, Session, Shot, models
+from napari_fewshot import Frame, LabelClass, Session, Shot, models
 from napari_fewshot.batch.recipe import read_recipe
 from napari_fewshot.cli import app
+from napari_fewshot.instances.embedding import TAUS, Embedded, NumberedShot
 from napari_fewshot.instances.segmenter import InstanceSegmenter
 from napari_fewshot.segmenter import SegmenterSettings
 from tests.fakes import BrightnessSegmenter
@@ -133,6 +134,73 @@ def test_what_does_not_go_together_is_refused_before_anything_is_written(words: 
     result = propagate("--out", "out", *words)
     assert (result.exit_code, why in result.stderr) == (2, True)
     assert not Path("out").exists()
+
+
+class OneObject:
+    """An embedding in which all pixels are of one object."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def fit(self, shots: tuple[NumberedShot, ...], radius: float) -> "OneObject":
+        return self
+
+    def at(self, frame: Frame, ys: np.ndarray, xs: np.ndarray) -> Embedded:
+        return Embedded(np.zeros((len(ys), 2), np.float32), np.full((len(ys), len(TAUS)), 0.5, np.float32))
+
+
+def install(monkeypatch: pytest.MonkeyPatch, embedding: OneObject | None) -> None:
+    """Let an embedding of objects be found beside the weights, or none."""
+
+    def load(method: str, *, instances: bool, **_: object) -> InstanceSegmenter:
+        return InstanceSegmenter(BrightnessSegmenter(), BrightnessSegmenter(), embedding=embedding)
+
+    monkeypatch.setattr(models, "load_segmenter", load)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "told"),
+    [
+        (OneObject("dml-1"), OneObject("dml-2"), "the embedding of objects dml-1, but here is dml-2"),
+        (OneObject("dml-1"), None, "the embedding of objects dml-1, but here is none"),
+        (None, OneObject("dml-2"), "no embedding of objects, but here is dml-2"),
+    ],
+)
+def test_a_recipe_names_the_embedding_of_objects_and_refuses_another(
+    then: OneObject | None, now: OneObject | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, then)
+    assert propagate("--out", "out").exit_code == 0
+    assert read_recipe(Path("out")).weights["objects"] == ("" if then is None else then.key)
+    assert run("run", "out", "--out", "again").exit_code == 0
+    install(monkeypatch, now)
+    for words in (["run", "out", "--out", "other"], ["run", "out", "--out", "out", "--resume"]):
+        result = run(*words)
+        assert (result.exit_code, told in result.stderr) == (2, True), result.output
+    assert not Path("other").exists()
+    recipe = json.loads(Path("out/recipe.json").read_text("utf-8"))
+    del recipe["weights"]["objects"]  # as it was written before embeddings were named
+    Path("old.json").write_text(json.dumps(recipe))
+    assert run("run", "old.json", "--out", "old").exit_code == 0
+
+
+def test_a_session_names_the_embedding_of_objects_and_its_recipe_refuses_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install(monkeypatch, OneObject("dml-1"))
+    session = Session(
+        settings=SegmenterSettings(instances=True),
+        load=lambda settings: models.load_segmenter(settings.method, instances=settings.instances),
+    )
+    session.add_images(["scans/a.tif", "scans/b.tif"])
+    ids = squares((4, 4), (4, 30), (30, 20)).astype(np.int32) // 300
+    session.teach(Shot.of_objects(session.frame("a"), ids))
+    assert len(list(session.propose())) == 1
+    session.save("saved")
+    assert "dml-1" in run("session", "info", "saved").output
+    install(monkeypatch, OneObject("dml-2"))
+    result = run("session", "run", "saved", "--out", "out")
+    assert (result.exit_code, "dml-1, but here is dml-2" in result.stderr) == (2, True), result.output
 
 
 def test_a_session_with_objects_is_repeated_with_them() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -112,6 +113,16 @@ def find_sources(recipe: Recipe) -> tuple[Source, ...]:
     return tuple(Source.at(place, name) for place, name in zip(places, names_of(places), strict=True))
 
 
+_WEIGHTS: Final = {  # part -> what it is called, and what to do where it is another one
+    "features": ("backbone", "install that version of napari-fewshot"),
+    "head": ("trained head", "install that version of napari-fewshot"),
+    "objects": (
+        "embedding of objects",
+        "put back what was there, 'napari-fewshot weights where' says where",
+    ),
+}
+
+
 def _loaded(
     recipe: Recipe, load: Callable[[SegmenterSettings], FewShotSegmenter]
 ) -> tuple[int, FewShotSegmenter, dict[str, str]]:
@@ -121,12 +132,15 @@ def _loaded(
     segmenter = load(recipe.segmenter)
     found = identity_of(segmenter)
     weights = {"features": found.features, "head": found.head, "device": found.device}
-    other = [name for name in ("features", "head") if recipe.weights.get(name, weights[name]) != weights[name]]
-    if other:
-        raise SettingsError(
-            f"the recipe was made with the weights {recipe.weights[other[0]]}, but here are {weights[other[0]]}; "
-            "install that version of napari-fewshot, or start anew with 'napari-fewshot propagate'"
-        )
+    if recipe.segmenter.instances:
+        weights["objects"] = found.objects
+    for name, (part, remedy) in _WEIGHTS.items():
+        then, now = recipe.weights.get(name, weights.get(name)), weights.get(name)  # older recipes name fewer
+        if then != now:
+            raise SettingsError(
+                f"the recipe was made with {f'the {part} {then}' if then else f'no {part}'}, but here is "
+                f"{now or 'none'}; {remedy}, or start anew with 'napari-fewshot propagate'"
+            )
     return threads, segmenter, weights
 
 

@@ -22,7 +22,7 @@ from napari_fewshot.io.images import find_images, names_of, open_images
 from napari_fewshot.io.label_stack import LabelStack, Position
 from napari_fewshot.io.labels import write_tiff
 from napari_fewshot.io.names import safe_name
-from napari_fewshot.session.folder import SessionContents
+from napari_fewshot.session.contents import SessionContents
 from napari_fewshot.support import UNLABELLED, Shot, Tag
 
 FOLDER: Final = "shots"
@@ -127,11 +127,15 @@ def recipe_of(contents: SessionContents, folder: Path, formats: tuple[str, ...])
     instances = contents.settings.instances
     lesson = read_lesson(files, classes=support.classes, axes=axes, tags=tags, instances=instances)
     settings = contents.propagation
-    weights = {"features": contents.weights.get("backbone", ""), "head": contents.weights.get("head", "")}
+    weights, known = {}, contents.weights
+    if "backbone" in known:
+        weights = {"features": known["backbone"], "head": known.get("head", "")}
+    if known and instances:
+        weights["objects"] = known.get("objects", "")
     recipe = Recipe(
         images, lesson.files, contents.settings, support.classes, formats, settings.min_area, axes,
         clean_up=CleanUp(**{f.name: getattr(settings, f.name) for f in fields(CleanUp) if f.name != "min_area"}),
-        volume=settings.volume, weights=weights if contents.weights else {},
+        volume=settings.volume, weights=weights,
         inputs=digest_of_names(names_of(find_images(images))), tags=lesson.tags,
     )  # fmt: skip
     return recipe, tuple(f"'{name}' is not in the recipe: {why}" for name, why in left_out.items())

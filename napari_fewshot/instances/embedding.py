@@ -62,6 +62,11 @@ class NumberedShot:
 class EmbeddingModel(Protocol):
     """Learns to embed."""
 
+    @property
+    def key(self) -> str:
+        """What identifies it: its name, with a hash of its weights where it begins with some."""
+        ...
+
     def fit(self, shots: tuple[NumberedShot, ...], radius: float) -> Embedder:
         """Learn from the objects of shots; ``radius`` is that of a usual one, in pixels. Always the same."""
         ...

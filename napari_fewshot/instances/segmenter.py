@@ -87,6 +87,12 @@ class InstanceSegmenter:
         """The one it is made of."""
         return f"{self.classes.name}, objects"
 
+    @property
+    def weights(self) -> dict[str, str]:
+        """What identifies the weights, by part: those of classes, and of the embedding where there is one."""
+        known: dict[str, str] = dict(getattr(self.classes, "weights", {}))
+        return known | ({} if self.embedding is None else {"objects": self.embedding.key})
+
     def learn(self, support: SupportSet, *, progress: TileProgress | None = None) -> "InstanceConcept":
         """Learn classes, cores and rims, and how to tell objects apart; see `FewShotSegmenter`."""
         support.check()

@@ -32,6 +32,7 @@ from napari_fewshot.models.extractor import FeatureExtractor
 from napari_fewshot.models.heads import fill, find_head
 from napari_fewshot.models.methods.trained import config_of
 from napari_fewshot.models.progress import heed
+from napari_fewshot.models.weights import fingerprint
 from napari_fewshot.support import UNLABELLED
 
 NAME: Final = "dml"
@@ -96,6 +97,11 @@ class Dml:
             head = EmbeddingHead(config_of(EmbeddingConfig, found.config))
         fill(head, tensors, found.path.name)
         return cls(extractor, head)
+
+    @property
+    def key(self) -> str:
+        """Identity of the weights that learning from shots begins with."""
+        return f"{NAME}-{fingerprint(self.head.state_dict())}"
 
     def fit(self, shots: tuple[NumberedShot, ...], radius: float) -> "FittedDml":
         """Go on learning from the objects of shots; see `EmbeddingModel`. Without objects it stays as it was."""

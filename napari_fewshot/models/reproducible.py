@@ -21,20 +21,26 @@ class Identity:
         The trained head of the method, with a hash of its weights; "" without one.
     device
         "cpu", "cuda", "cuda:1", ...
+    objects
+        The embedding that objects may be told apart in, with a hash of its weights; "" without one.
     """
 
     features: str
     head: str
     device: str
+    objects: str = ""
 
 
 def identity_of(segmenter: FewShotSegmenter) -> Identity:
     """Tell what a segmenter computes with; of one that is not of this package, no more than its name is known."""
+    embedding = getattr(segmenter, "embedding", None)
+    objects = "" if embedding is None else str(embedding.key)
     segmenter = getattr(segmenter, "classes", segmenter)  # of one that tells objects apart: both parts share it
     if not isinstance(segmenter, FeatureSegmenter):
-        return Identity(segmenter.name, "", "cpu")
+        return Identity(segmenter.name, "", "cpu", objects)
     extractor = segmenter.extractor
-    return Identity(extractor.backbone.key, str(getattr(segmenter.method, "key", "")), str(extractor.device))
+    head = str(getattr(segmenter.method, "key", ""))
+    return Identity(extractor.backbone.key, head, str(extractor.device), objects)
 
 
 def fix_chance(seed: int, threads: int) -> int:

@@ -140,6 +140,8 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
 class Oracle:
     """Knows the objects of every frame, or takes all for one."""
 
+    key = "oracle"
+
     def __init__(self, *, knows: bool) -> None:
         self.knows = knows
         self.taught: list[int] = []

@@ -47,6 +47,15 @@ def pixels(number: int = 60) -> PixelSample:
     return PixelSample(features, places, ids, torch.ones(number))
 
 
+def test_its_key_tells_the_weights_that_learning_begins_with() -> None:
+    model = Dml(FeatureExtractor(ToyBackbone(), torch.device("cpu")), head())
+    key = model.key
+    assert key.startswith("dml-") and key == Dml(model.extractor, head()).key
+    with torch.no_grad():
+        next(model.head.parameters()).add_(1)
+    assert model.key != key
+
+
 # ---------------------------------------------------------------------------- equations
 def test_distances_are_those_of_a_loop() -> None:
     x, found = vectors(), squared_distances(vectors())
