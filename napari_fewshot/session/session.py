@@ -32,14 +32,10 @@ from napari_fewshot.propagation import FrameFailure, PropagationSettings, RunPro
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.provenance import FrameProvenance, OriginMap, count, in_a_word, of_proposal
 from napari_fewshot.segmenter import FewShotSegmenter, SegmenterSettings
-from napari_fewshot.session.folder import (
-    MissingImage,
-    SessionContents,
-    SessionFolder,
-    axes_of,
-    opened_frames,
-    with_axes,
-)
+from napari_fewshot.session.contents import MissingImage, SessionContents
+from napari_fewshot.session.finding import opened_frames
+from napari_fewshot.session.folder import SessionFolder
+from napari_fewshot.session.stacks import axes_of, with_axes
 from napari_fewshot.session.state import (
     Effort,
     LabelMap,

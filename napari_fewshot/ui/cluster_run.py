@@ -21,7 +21,7 @@ from napari_fewshot.errors import FewShotError, SettingsError
 from napari_fewshot.frames import frame_name
 from napari_fewshot.io.atomic import make_folder
 from napari_fewshot.session import Session
-from napari_fewshot.session.folder import SessionContents
+from napari_fewshot.session.contents import SessionContents
 from napari_fewshot.ui.jobs import Failed, Finished, Stage, Written
 from napari_fewshot.ui.ports import Asker, Runner
 from napari_fewshot.ui.recipes import FILE_NAME, Told

@@ -18,7 +18,8 @@ from napari_fewshot.io.image_places import KnownImage
 from napari_fewshot.models import licence_notice, list_backbones, list_segmenters
 from napari_fewshot.models.registry import TIMM_PREFIX
 from napari_fewshot.session import Session
-from napari_fewshot.session.folder import SessionContents, SessionFolder
+from napari_fewshot.session.contents import SessionContents
+from napari_fewshot.session.folder import SessionFolder
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import OF_COMPANIONS, OF_THE_WINDOW, Action
 from napari_fewshot.ui.cluster_run import ClusterRun

@@ -12,7 +12,8 @@ from psygnal import Signal
 
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.io.image_places import Finder, KnownImage
-from napari_fewshot.session.folder import SessionContents, SessionFolder
+from napari_fewshot.session.contents import SessionContents
+from napari_fewshot.session.folder import SessionFolder
 from napari_fewshot.ui.jobs import Failed, Stage
 from napari_fewshot.ui.ports import Asker, Runner
 from napari_fewshot.ui.reporting import Reporter

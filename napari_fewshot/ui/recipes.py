@@ -8,7 +8,7 @@ from typing import Final
 from napari_fewshot.batch.recipe import write_recipe
 from napari_fewshot.batch.session_recipe import recipe_of
 from napari_fewshot.errors import FewShotError
-from napari_fewshot.session.folder import SessionContents
+from napari_fewshot.session.contents import SessionContents
 from napari_fewshot.ui.jobs import Written
 
 FILE_NAME: Final = "session-recipe.json"

@@ -19,7 +19,9 @@ from napari_fewshot.errors import ReadError
 from napari_fewshot.frames import Frame, FrameKey, Labels, image_name
 from napari_fewshot.io.image_places import ImagePlace
 from napari_fewshot.session import Session
-from napari_fewshot.session.folder import MissingImage, SessionContents, SessionFolder, axes_of
+from napari_fewshot.session.contents import MissingImage, SessionContents
+from napari_fewshot.session.folder import SessionFolder
+from napari_fewshot.session.stacks import axes_of
 from napari_fewshot.support import BACKGROUND, UNLABELLED
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, Layers
 

@@ -7,7 +7,7 @@ from typing import Any
 from napari import current_viewer
 
 from napari_fewshot.errors import ReadError
-from napari_fewshot.session.folder import HEAD
+from napari_fewshot.session.head import HEAD
 
 NO_LAYERS = [(None,)]
 """What npe2 takes for "opened, and there are no layers to add": the session brings its images on screen by itself."""

@@ -7,7 +7,7 @@ import pytest
 from npe2 import PluginManifest
 from npe2.manifest.utils import import_python_name
 
-from napari_fewshot.session.folder import HEAD
+from napari_fewshot.session.head import HEAD
 
 MANIFEST = PluginManifest.from_file(Path(__file__).parents[2] / "napari.yaml")
 COMMANDS = {command.id: command.python_name for command in MANIFEST.contributions.commands or ()}

@@ -9,7 +9,7 @@ import pytest
 from napari_fewshot.errors import ReadError
 from napari_fewshot.frames import Frame
 from napari_fewshot.session import Session, open_session
-from napari_fewshot.session.folder import HEAD, _digest_of
+from napari_fewshot.session.head import HEAD, sealed
 from napari_fewshot.support import Shot
 
 IMAGES = np.arange(3 * 16 * 16, dtype=np.uint8).reshape(3, 16, 16)
@@ -27,7 +27,7 @@ def _saved(folder: Path) -> dict[str, object]:
 
 def _write(folder: Path, head: dict[str, object]) -> None:
     del head["digest"]
-    (folder / HEAD).write_text(json.dumps({**head, "digest": _digest_of(head)}), "utf-8")
+    (folder / HEAD).write_bytes(sealed(head))
 
 
 def test_axes_and_distances_come_back(tmp_path: Path) -> None:

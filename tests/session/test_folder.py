@@ -17,7 +17,8 @@ from napari_fewshot.errors import ExportError, ImageError, ReadError
 from napari_fewshot.frames import FrameKey
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import FrameState
-from napari_fewshot.session.folder import HEAD, PREVIOUS, SessionFolder
+from napari_fewshot.session.folder import PREVIOUS, SessionFolder
+from napari_fewshot.session.head import HEAD, sealed
 from napari_fewshot.support import UNLABELLED
 from tests.fakes import BrightnessSegmenter, proposal
 
@@ -347,14 +348,12 @@ def test_whatever_is_damaged_nothing_is_half_loaded(session: Session, tmp_path: 
 def test_a_head_that_contradicts_itself_is_refused_even_if_its_checksum_is_right(
     session: Session, tmp_path: Path, change: object
 ) -> None:
-    from napari_fewshot.session.folder import _sealed
-
     saved = tmp_path / "saved"
     session.save(saved)
     head = json.loads((saved / HEAD).read_text("utf-8"))
     head.pop("digest")
     change(head)  # type: ignore[operator]
-    (saved / HEAD).write_bytes(_sealed(head))
+    (saved / HEAD).write_bytes(sealed(head))
     with pytest.raises(ReadError, match="is damaged"):
         open_session(saved)
 

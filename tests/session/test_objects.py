@@ -11,7 +11,8 @@ from napari_fewshot import Frame, PropagationSettings, Session, Shot, open_sessi
 from napari_fewshot.errors import MaskError, ReadError
 from napari_fewshot.instances.fitting import with_said
 from napari_fewshot.proposals import Proposal
-from napari_fewshot.session.folder import HEAD, SessionFolder
+from napari_fewshot.session.folder import SessionFolder
+from napari_fewshot.session.head import HEAD, sealed
 from napari_fewshot.support import UNLABELLED
 from tests.fakes import BrightnessSegmenter, proposal
 
@@ -170,15 +171,13 @@ def test_only_a_session_with_objects_needs_the_newer_format(session: Session, tm
     assert versions == [2, 1]
 
 
-def test_objects_of_nothing_are_refused(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = SessionFolder._record
-
-    def contradicting(*args: object) -> dict[str, object]:
-        made = record(*args)  # type: ignore[arg-type]
-        return made | {"accepted_objects": made["shot_objects"]} if "shot_objects" in made else made
-
-    monkeypatch.setattr(SessionFolder, "_record", contradicting)
+def test_objects_of_nothing_are_refused(session: Session, tmp_path: Path) -> None:
     session.save(tmp_path / "saved")
+    head = json.loads((tmp_path / "saved" / HEAD).read_text("utf-8"))
+    record = next(record for record in head["frames"] if "shot_objects" in record)
+    record["accepted_objects"] = record["shot_objects"]
+    del head["digest"]
+    (tmp_path / "saved" / HEAD).write_bytes(sealed(head))
     with pytest.raises(ReadError, match="accepted_objects of"):
         open_session(tmp_path / "saved")
 

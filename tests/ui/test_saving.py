@@ -250,7 +250,7 @@ def test_opening_goes_on_beside_the_window_and_can_be_cancelled(
         assert hashed.wait(60)
         return find_again(*known)
 
-    monkeypatch.setattr("napari_fewshot.session.folder.find_again", find_slowly)
+    monkeypatch.setattr("napari_fewshot.session.finding.find_again", find_slowly)
     viewer, dock = opened(BrightnessSegmenter())
     box = dock.panel.session
     dock.open_session(folder)
