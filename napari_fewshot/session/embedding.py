@@ -56,9 +56,10 @@ class EmbeddedPixels:
             if kept is None:
                 continue
             if taught is None:
+                if kept.nbytes > left:
+                    continue
                 left -= kept.nbytes
-            if left >= 0:
-                names[key] = kept.name
+            names[key] = kept.name
         return names
 
     def _put(self, key: FrameKey, frame: Frame, most: int | None) -> _Embedded | None:
