@@ -33,31 +33,22 @@ from napari_fewshot.proposals import Proposal
 from napari_fewshot.provenance import FrameProvenance, OriginMap, count, in_a_word, of_proposal
 from napari_fewshot.segmenter import FewShotSegmenter, SegmenterSettings
 from napari_fewshot.session.contents import MissingImage, SessionContents
+from napari_fewshot.session.decisions import taught, with_names, with_pixels
 from napari_fewshot.session.finding import opened_frames
 from napari_fewshot.session.folder import SessionFolder
-from napari_fewshot.session.stacks import axes_of, with_axes
-from napari_fewshot.session.state import (
-    Effort,
-    LabelMap,
-    SessionState,
+from napari_fewshot.session.objects import (
     aligned,
     changed_objects,
-    cleaned,
-    differs,
-    fits,
     followed,
     kept_objects,
     mended,
-    merged_proposals,
     numbered_shots,
     renumbered,
-    taught,
-    unpainted,
-    with_names,
-    with_pixels,
 )
-from napari_fewshot.session.state import FrameState as FrameState
-from napari_fewshot.session.state import OpenProposal as OpenProposal
+from napari_fewshot.session.open_proposals import cleaned, unpainted
+from napari_fewshot.session.stacks import axes_of, with_axes
+from napari_fewshot.session.state import Effort, FrameState, LabelMap, OpenProposal, SessionState, differs, fits
+from napari_fewshot.session.undoing import merged_proposals
 from napari_fewshot.support import UNLABELLED, LabelClass, Shot, SupportSet, Tag
 from napari_fewshot.volumes.concept import Surroundings
 from napari_fewshot.volumes.series import is_wanted, series_along
@@ -776,7 +767,7 @@ class Session:
         Parameters
         ----------
         tidy
-            Frame -> what was open, and the same tidied (see `state.cleaned`). A frame on which something else
+            Frame -> what was open, and the same tidied (see `open_proposals.cleaned`). A frame on which something else
             is open by now keeps that.
         """
         news = {

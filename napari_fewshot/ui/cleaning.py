@@ -12,7 +12,7 @@ from napari_fewshot.errors import SupportError
 from napari_fewshot.frames import FrameKey
 from napari_fewshot.imaging.cleanup import CleanUp
 from napari_fewshot.session import OpenProposal, Session
-from napari_fewshot.session.state import cleaned
+from napari_fewshot.session.open_proposals import cleaned
 from napari_fewshot.support import Shot
 from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.doubt import Doubt, Preview

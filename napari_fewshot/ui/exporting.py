@@ -15,7 +15,7 @@ from napari_fewshot.io.label_stack import LabelStack, PlaneNote
 from napari_fewshot.io.names import default_names
 from napari_fewshot.io.units import axes_letters
 from napari_fewshot.session import FrameState, Session
-from napari_fewshot.session.state import followed
+from napari_fewshot.session.objects import followed
 from napari_fewshot.support import BACKGROUND
 from napari_fewshot.ui.jobs import Failed, Finished, Stage, Written, export_job
 from napari_fewshot.ui.origins_export import Origins, origins_of
