@@ -19,6 +19,7 @@ from napari_fewshot.proposals import Proposal
 from napari_fewshot.provenance import Origin
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import FrameState, Session
+from napari_fewshot.session.loading import LoadedSegmenter
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import OF_COMPANIONS, OF_THE_WINDOW, Action
 from napari_fewshot.ui.axes import Cut
@@ -1522,8 +1523,7 @@ def test_it_is_told_plainly_whether_the_method_makes_use_of_it() -> None:
 @pytest.mark.parametrize(("method", "again"), [("fsil", 1), ("auto", 0)])
 def test_proposals_are_made_anew_only_where_the_method_learns_from_it(method: str, again: int) -> None:
     dock = Dock(a=np.stack([picture(level) for level in range(3)]))
-    dock.session._loaded = (SegmenterSettings(method=method), dock.segmenter)
-    dock.session.settings = SegmenterSettings(method=method)
+    dock.session._segmenter = LoadedSegmenter(SegmenterSettings(method=method), segmenter=dock.segmenter)
     dock.propose_all()
     before = dock.runner.started
     dock.show(("a", 2))

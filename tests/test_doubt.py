@@ -9,6 +9,7 @@ from napari_fewshot.frames import Frame
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.provenance import Origin
 from napari_fewshot.session import OpenProposal, Session
+from napari_fewshot.session.state import SessionState
 from napari_fewshot.support import LabelClass, Shot
 from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.doubt import ADDED, RELABELLED, REMOVED, Doubt, change, uncertainty
@@ -193,9 +194,7 @@ def test_an_older_proposal_that_undo_brings_back_is_not_shown_with_the_doubt_of_
     dock.show(("a", 1))
     assert dock.session.proposal(("a", 1)).generation != older.generation
     assert not dock.controller.doubt.lacks(("a", 1))
-    dock.session._state = type(dock.session._state)(
-        support=dock.session.support, proposals={("a", 1): older}, accepted={}, rejected=frozenset()
-    )
+    dock.session._history.now = SessionState(dock.session.support, {("a", 1): older})
     assert dock.controller.doubt.lacks(("a", 1))
 
 

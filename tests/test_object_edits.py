@@ -12,6 +12,7 @@ from napari_fewshot.instances.objects import connected
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import SegmenterSettings, TileProgress
 from napari_fewshot.session import FrameState
+from napari_fewshot.session.loading import LoadedSegmenter
 from napari_fewshot.support import UNLABELLED, SupportSet
 from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.state import ObjectTool
@@ -50,7 +51,7 @@ def squares() -> np.ndarray:
 def dock() -> Dock:
     """The first of three slices is taught with two objects, 1 and 2; the second is on screen, with a proposal."""
     dock = Dock(a=np.stack([squares()] * 3))
-    dock.session._load = lambda settings: ObjectsOf()
+    dock.session._segmenter = LoadedSegmenter(dock.session.settings, lambda settings: ObjectsOf())
     dock.controller.use_settings(SegmenterSettings(instances=True))
     dock.paint(("a", 0), squares() == 200)
     dock.controller.teach()

@@ -1,4 +1,4 @@
-"""What becomes of an open proposal: it is corrected, tidied, painted over."""
+"""What becomes of a proposal while it is open: it is taken in, corrected, tidied, painted over."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,11 +7,74 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_fewshot.frames import Labels
 from napari_fewshot.imaging.cleanup import CleanUp, above_thresholds
 from napari_fewshot.instances.fitting import with_said
 from napari_fewshot.propagation import keep_human, tidied
+from napari_fewshot.proposals import Proposal
+from napari_fewshot.session.objects import changed_objects, kept_objects
 from napari_fewshot.session.state import OpenProposal
 from napari_fewshot.support import UNLABELLED, Shot
+
+
+def opened(
+    proposal: Proposal,
+    earlier: OpenProposal | None,
+    shot: Shot | None,
+    *,
+    generation: int,
+    steps: CleanUp,
+    free: int = 0,
+) -> OpenProposal:
+    """Keep of a proposal what stays open; what people corrected or painted on its frame stands over it.
+
+    Parameters
+    ----------
+    proposal
+        As it came.
+    earlier
+        What was open on the frame until now: its corrections, and the numbers of its objects, stay.
+    shot
+        What was taught on the frame.
+    generation
+        The run that it came from.
+    steps
+        How it was tidied.
+    free
+        See `kept_objects`.
+    """
+    corrections = None if earlier is None else earlier.corrections
+    labels = proposal.labels.astype(np.uint8)
+    if shot is not None and shot.labels.shape == labels.shape:
+        labels = keep_human(labels.astype(np.int32), shot.said).astype(np.uint8)
+    if corrections is not None and corrections.shape == labels.shape:
+        labels = np.where(corrections != UNLABELLED, corrections, labels)
+    else:
+        corrections = None  # of an image that was replaced by one of another size
+    uncleaned = None if proposal.uncleaned is None else proposal.uncleaned.astype(np.uint8)
+    ids = kept_objects(proposal.instances, earlier, shot, corrections, free)
+    edits = () if earlier is None else earlier.edits
+    return OpenProposal(
+        labels, proposal.score, generation, corrections, proposal.note, uncleaned, steps, ids, edits
+    )  # fmt: skip
+
+
+def corrected(
+    waiting: OpenProposal,
+    labels: Labels,
+    human: npt.NDArray[np.bool_] | None = None,
+    instances: npt.NDArray[np.integer[Any]] | None = None,
+) -> OpenProposal:
+    """Put an open proposal as somebody changed it in its place; see `Session.correct` for what these are."""
+    ids = waiting.instances
+    if instances is not None:
+        touched = changed_objects(instances, ids)
+        human, ids = touched if human is None else touched | human, instances.astype(np.int32)
+    changed = labels != waiting.labels if human is None else (labels != waiting.labels) | human
+    before = waiting.corrections
+    corrections = np.full(labels.shape, UNLABELLED, np.uint8) if before is None else before.copy()
+    corrections[changed] = labels[changed]
+    return replace(waiting, labels=labels.astype(np.uint8), corrections=corrections, instances=ids)
 
 
 def cleaned(

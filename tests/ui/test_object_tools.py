@@ -13,6 +13,7 @@ from napari.utils._proxies import ReadOnlyWrapper
 from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
 
 from napari_fewshot.segmenter import SegmenterSettings
+from napari_fewshot.session.loading import LoadedSegmenter
 from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.keymap import KEYMAP, on_button
 from napari_fewshot.ui.napari_keys import keys_of_napari
@@ -45,7 +46,8 @@ def window(opened: Callable[..., Any]) -> tuple[Any, Any, Any]:
     viewer, dock = opened()
     viewer.add_image(np.stack([squares()] * 3), name="squares", scale=SCALE, translate=(7, 20, -30))
     viewer.dims.set_point(0, 7)
-    dock.controller.session._load = lambda settings: ObjectsOf()
+    session = dock.controller.session
+    session._segmenter = LoadedSegmenter(session.settings, lambda settings: ObjectsOf())
     dock.controller.use_settings(SegmenterSettings(instances=True))
     dock.controller.paint()
     viewer.layers["squares labels"].data[0] = squares() == 200

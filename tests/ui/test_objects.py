@@ -15,6 +15,7 @@ from napari_fewshot import open_session
 from napari_fewshot.evaluation.instance_metrics import ObjectCounts, count_objects
 from napari_fewshot.models import load_segmenter
 from napari_fewshot.segmenter import SegmenterSettings
+from napari_fewshot.session.loading import LoadedSegmenter
 from napari_fewshot.ui.ports import ExportRequest
 from tests.ui.conftest import wait_for_threads
 
@@ -53,7 +54,7 @@ def cells(opened: Any, segmenter: Any) -> tuple[Any, Any, np.ndarray]:
     image, ids = touching_cells()
     viewer.add_image(image, name="cells")
     settings = SegmenterSettings("ridge", device="cpu", instances=True)
-    dock.controller.session._loaded = settings, segmenter  # loaded once for all tests
+    dock.controller.session._segmenter = LoadedSegmenter(settings, segmenter=segmenter)  # loaded once for all tests
     dock.controller.use_settings(SegmenterSettings("ridge", device="cpu"))
     dock.panel.objects.click()
     assert dock.controller.session.settings == settings
