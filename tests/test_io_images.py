@@ -1,7 +1,9 @@
 """Images and masks in every format, written by programs of others."""
 
 import json
+import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ import numpy.typing as npt
 import PIL.Image
 import pytest
 import tifffile
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from napari_fewshot.errors import FewShotError, MaskError, ReadError
 from napari_fewshot.frames import Frame
 from napari_fewshot.io.formats import write_labels
-from napari_fewshot.io.images import find_images, open_images, read_images
+from napari_fewshot.io.images import _in_natural_order, find_images, open_images, read_images
 from napari_fewshot.io.label_stack import LabelStack
 from napari_fewshot.io.masks import read_classes, read_labels, read_shots
 from napari_fewshot.io.rasters import read_raster
@@ -302,6 +306,43 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
         PIL.Image.fromarray(noise(20, 24, dtype="uint8")).save(tmp_path / folder / "x.png")
     assert [frame.key for frame in frames_of(tmp_path / "a", tmp_path / "b")] == ["a/x.png", "b/x.png"]
     assert len(frames_of(tmp_path / "a", tmp_path / "a" / "x.png")) == 1
+
+
+@given(st.lists(st.text("aAbBß09\u0661-_ ²", min_size=1, max_size=9), min_size=2, max_size=9, unique=True))
+@example(["a10", "a2", "a02", "a", "ab", "a1b", "a12", "A2", "a1"])
+def test_numbers_in_names_count_as_numbers(names: list[str]) -> None:
+    def slowly(name: str) -> tuple[list[str | int], str]:
+        parts = re.split(r"(\d+)", name.casefold())
+        return [int(part) if part.isdecimal() else part for part in parts], name
+
+    assert [path.name for path in _in_natural_order(map(Path, names))] == sorted(names, key=slowly)
+
+
+def test_what_is_named_twice_is_listed_once_and_what_cannot_be_looked_at_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locked").mkdir()
+    for name in ("b2.png", "b10.png", "locked/c.png"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    every = [tmp_path, "b10.png", str(tmp_path / "b2.png"), tmp_path / "b*.png", "https://a.org/b", "https://A.org/b"]
+    assert find_images([*every, *every]) == [
+        tmp_path / "b2.png", tmp_path / "b10.png", Path("b10.png"), "https://a.org/b", "https://A.org/b",
+    ]  # fmt: skip
+    with pytest.raises(ReadError, match="is not there"):
+        find_images([tmp_path / "b2.png" / "c.png"])
+    with pytest.raises(ReadError, match="is not there"):
+        find_images(["a\0b"])
+    look = os.stat
+
+    def locked(path: Any, *rest: Any, **named: Any) -> os.stat_result:
+        if str(path).endswith("c.png"):
+            raise PermissionError(13, "Permission denied")
+        return look(path, *rest, **named)
+
+    monkeypatch.setattr(os, "stat", locked)  # whoever runs the tests may be allowed everything
+    with pytest.raises(ReadError, match=r"c.png cannot be looked at \(Permission denied\); check its permissions"):
+        find_images([tmp_path / "locked" / "c.png"])
 
 
 def test_a_folder_of_very_many_files_is_listed_without_opening_one(tmp_path: Path) -> None:

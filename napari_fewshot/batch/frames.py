@@ -22,7 +22,7 @@ from napari_fewshot.segmenter import Concept, DividedFrame, Divides, Evidence, R
 from napari_fewshot.support import Shot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """A file with images.
 

@@ -6,6 +6,7 @@
 import glob
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -22,7 +23,7 @@ from napari_fewshot.io.rasters import read_image
 
 _FILES: Final = (*PICTURES, *TIFF, *nifti.SUFFIXES, *numpy_files.SUFFIXES, *dicom.SUFFIXES)
 
-_DIGITS: Final = re.compile(r"(\d+)")
+_DIGITS: Final = re.compile(r"\d+")
 _SUFFIX: Final = re.compile(r"(_seg\.npy|\.nii(\.gz)?|(\.ome)?\.(zarr(\.zip)?|tiff?)|\.[A-Za-z0-9]{1,5})$")
 
 Place = Path | str
@@ -110,29 +111,30 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Place]:
     ReadError
         If one names nothing.
     """
-    found: dict[Place, None] = {}
+    found: dict[str, Place] = {}
     for path in paths:
         there = _listed(path)
         if not there:
             raise ReadError(f"there is no image at {os.fspath(path)}; check the name, or name another folder")
-        found |= dict.fromkeys(there)
-    return list(found)
+        for place in there:
+            found.setdefault(place if isinstance(place, str) else os.path.normcase(place), place)
+    return list(found.values())
 
 
 def _listed(path: str | os.PathLike[str]) -> list[Place]:
     if is_url(path):
         return [os.fspath(path)]
     place = Path(path).expanduser()
-    if is_zarr(place) and place.exists():
-        return [place]
-    if place.is_dir():
-        return _inside(place)
-    if place.exists():
-        return [place]
-    if glob.has_magic(str(place)):
-        matches = sorted(map(Path, glob.iglob(str(place), recursive=True)), key=_natural)
-        return [each for match in matches for each in ([match] if match.is_file() or is_zarr(match) else [])]
-    raise ReadError(f"{place} is not there; check its name")
+    try:
+        is_folder = stat.S_ISDIR(os.stat(place).st_mode)  # one look at a file, of which there may be very many
+    except (OSError, ValueError) as error:
+        if glob.has_magic(str(place)):
+            matches = map(Path, glob.iglob(str(place), recursive=True))
+            return [*_in_natural_order(match for match in matches if match.is_file() or is_zarr(match))]
+        if isinstance(error, PermissionError):
+            raise ReadError(f"{place} cannot be looked at ({error.strerror}); check its permissions") from error
+        raise ReadError(f"{place} is not there; check its name") from error
+    return _inside(place) if is_folder and not is_zarr(place) else [place]
 
 
 def _inside(folder: Path) -> list[Place]:
@@ -153,7 +155,8 @@ def _inside(folder: Path) -> list[Place]:
         raise ReadError(f"{folder} cannot be looked into ({error.strerror}); check its permissions") from error
     if not found and not slices:
         slices = any(dicom.is_dicom(each) for each in sorted(folder.iterdir())[:1])
-    found.sort(key=_natural_name)
+    found.sort()
+    found.sort(key=_natural)
     within = os.path.join(folder, "")
     return [*([folder] if slices else []), *(Path(within + name) for name in found)]
 
@@ -163,7 +166,7 @@ def _dicom_files(folder: Path) -> list[Path]:
     chosen = [each for each in files if each.name.lower().endswith(dicom.SUFFIXES) or dicom.is_dicom(each)]
     if not chosen:
         raise ReadError(f"{folder} holds no image; choose the folder of a series, or an OME-Zarr")
-    return sorted(chosen, key=_natural)
+    return _in_natural_order(chosen)
 
 
 def names_of(places: Iterable[Place]) -> list[str]:
@@ -194,11 +197,19 @@ def stem_of(name: str) -> str:
     return _SUFFIX.sub("", name) or name
 
 
-def _natural(path: Path) -> tuple[list[str | int], str]:
-    return _natural_name(path.name)[0], str(path)
+def _in_natural_order(paths: Iterable[Path]) -> list[Path]:
+    """Sort by name, a2 before a10; where names say the same, by path."""
+    return sorted(sorted(paths, key=str), key=lambda path: _natural(path.name))
 
 
-def _natural_name(name: str) -> tuple[list[str | int], str]:
-    parts: list[str | int] = list(_DIGITS.split(name.casefold()))  # every other one is a number
-    parts[1::2] = map(int, parts[1::2])
-    return parts, name
+def _natural(name: str) -> str:
+    """Return a text by which names are in natural order: of numbers, the one of more digits is larger.
+
+    Lists of texts and numbers would do as well, but a hundred thousand of them keep the garbage collector busy.
+    """
+    return _DIGITS.sub(_by_size, name.casefold())
+
+
+def _by_size(number: re.Match[str]) -> str:
+    digits = str(int(number[0]))
+    return f"\0{chr(len(digits))}{digits}"  # no name holds \0, so a number comes before any letter

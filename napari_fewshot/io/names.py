@@ -11,6 +11,11 @@ from napari_fewshot.errors import ReadError
 TIFF: Final = (".tif", ".tiff")
 PICTURES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
+_REFUSED: Final = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\[\]]+')
+_BYTES: Final = 200  # of a name; file systems count bytes
+_TIFF_AT_END: Final = re.compile(r"\.tiff?$", re.IGNORECASE)
+_LABELS_AT_END: Final = re.compile(r"(^|[ _-])labels$", re.IGNORECASE)
+
 
 def safe_name(name: str) -> str:
     """Take out of a name what some file system refuses; "" where nothing is left.
@@ -18,9 +23,8 @@ def safe_name(name: str) -> str:
     >>> safe_name("plate 3: well B/7"), safe_name("../etc")
     ('plate 3_ well B_7', 'etc')
     """
-    name = unicodedata.normalize("NFC", name)
-    name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*\[\]]+', "_", name).strip(" ._")
-    return name.encode()[:200].decode(errors="ignore").strip(" ._")  # file systems count bytes
+    name = _REFUSED.sub("_", unicodedata.normalize("NFC", name)).strip(" ._")
+    return name.encode()[:_BYTES].decode(errors="ignore").strip(" ._")
 
 
 def default_name(layer_name: str, suffix: str = ".tif") -> str:
@@ -29,8 +33,10 @@ def default_name(layer_name: str, suffix: str = ".tif") -> str:
     >>> default_name("plate 3: well B/7")
     'plate 3_ well B_7_labels.tif'
     """
-    name = safe_name(re.sub(r"\.tiff?$", "", safe_name(layer_name), flags=re.IGNORECASE))
-    if re.search(r"(^|[ _-])labels$", name, flags=re.IGNORECASE):
+    name = safe_name(layer_name)
+    stem = _TIFF_AT_END.sub("", name)
+    name = stem if stem == name else safe_name(stem)
+    if _LABELS_AT_END.search(name):
         return f"{name}{suffix}"
     return f"{name}_labels{suffix}" if name else f"labels{suffix}"
 
