@@ -41,7 +41,8 @@ class FrameList:
 
     def add_missing(self, frame: Frame) -> None:
         """Add a frame to label unless there is one with its key."""
-        self._listed.setdefault(frame.key, frame)
+        if frame.key not in self._listed:
+            self.add(frame)
 
     def remove(self, keys: Iterable[FrameKey], said: Collection[FrameKey]) -> None:
         """Label these no more; all of an image are kept beside the others if anything was said on one of these.

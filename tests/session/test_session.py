@@ -107,6 +107,14 @@ def test_what_was_proposed_and_decided_on_an_image_is_there_again_with_it(propos
         np.testing.assert_array_equal(proposed.labels(key, with_proposals=True), labels[key])
 
 
+def test_teaching_on_a_removed_frame_adds_it_again(proposed: Session) -> None:
+    frame, scribble = proposed.frame(z(1)), np.full((16, 16), 255)
+    scribble[0] = 1
+    proposed.remove_frames([z(1)])
+    proposed.teach(Shot(frame, scribble))
+    assert proposed.state(z(1)) is FrameState.PROPOSED and z(1) in proposed.review_queue()
+
+
 def test_a_decision_is_taken_back_on_an_image_that_is_away_as_well(proposed: Session) -> None:
     frame, labels = proposed.frame(z(1)), proposed.proposal(z(1)).labels  # type: ignore[union-attr]
     proposed.accept_many([z(1)])
