@@ -31,13 +31,15 @@ class SessionContents:
     places
         Where images come from, by name; those that lie in no file are not in it.
     weights
-        What identifies the weights that were used, by part: backbone, head.
+        What identifies the weights that were used, by part: backbone, head, objects.
     missing
         Images that were not found, by name: their frames can be looked up but not read.
     painted
         (H, W) what is on a label layer of the dock: 0 where nothing is painted, 254 for painted background.
     effort
         What it took.
+    linked
+        Images whose objects have one number on all slices, or at all times, by name: a number that none of them had.
     """
 
     state: SessionState
@@ -49,6 +51,7 @@ class SessionContents:
     missing: Mapping[str, KnownImage] = field(default_factory=dict)
     painted: Mapping[FrameKey, npt.NDArray[np.uint8]] = field(default_factory=dict)
     effort: Effort = field(default_factory=Effort)
+    linked: Mapping[str, int] = field(default_factory=dict)
 
     def known_frames(self) -> dict[FrameKey, Frame]:
         """Return all frames about which anything is said: those to label, then others that were taught or tagged."""
@@ -86,6 +89,7 @@ class SessionContents:
             places={names.get(name, name): place for name, place in self.places.items()},
             missing={names.get(name, name): known for name, known in self.missing.items()},
             painted=moved(self.painted),
+            linked={names.get(name, name): free for name, free in self.linked.items()},
         )
 
 

@@ -65,6 +65,19 @@ def axes_in(entry: dict[str, Any]) -> StackAxes:
     return axes, steps
 
 
+def linked_out(name: str, free: int) -> dict[str, Any]:
+    """Which image is linked, and a number that no object on it has had."""
+    return {"name": name, "free": int(free)}
+
+
+def linked_in(entry: dict[str, Any]) -> int:
+    """The number, from what `linked_out` made of it."""
+    free = entry["free"]
+    if isinstance(free, bool) or not isinstance(free, int) or not 1 <= free < 2**31:
+        raise ValueError(f"objects cannot have the number {free!r}")
+    return free
+
+
 def key_out(key: FrameKey) -> str | list[str | int]:
     """A key, in numbers of Python."""
     return key if isinstance(key, str) else [part if isinstance(part, str) else int(part) for part in key]

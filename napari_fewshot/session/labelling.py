@@ -104,6 +104,7 @@ class Labelling(SessionView):
         self._history.remember()
         for shot in shots:
             self._frames.add_missing(shot.frame)
+            self._numbers.note(shot.key, shot.instances)
         self._become(state, *(shot.key for shot in shots))
 
     def tag(self, tag: Tag) -> None:
@@ -218,7 +219,9 @@ class Labelling(SessionView):
             return
         labels = self._checked(key, labels, instances).labels
         self._history.forget_undone()  # the correction would be lost by it
-        self._open({key: aligned(corrected(waiting, labels, human, instances), self.support)})
+        after = aligned(corrected(waiting, labels, human, instances), self.support)
+        self._numbers.note(key, after.instances)
+        self._open({key: after})
 
     def mend(self, key: FrameKey, instances: npt.NDArray[np.integer[Any]]) -> bool:
         """Take in the objects of an open proposal as somebody edited them, in one step of undo.
@@ -266,7 +269,8 @@ class Labelling(SessionView):
     def link_objects(self, name: str, along: str, *, reach: float = 0.0) -> list[FrameKey]:
         """Give the same object one number on all slices, or times, of an image, in one step of undo.
 
-        Objects that are proposed for later get numbers that no other slice has, unless they are one that was there.
+        Objects that are proposed for later get numbers that no other slice has, unless they are one that was there; so
+        they do when the session was saved and opened again.
 
         Parameters
         ----------
@@ -287,6 +291,8 @@ class Labelling(SessionView):
         if news:
             self._history.remember()
             self._become(renumbered(self._history.now, news), *news)
+        else:
+            self.changed.emit()  # that they are linked is saved
         return list(news)
 
     def replace_open(self, tidy: Mapping[FrameKey, tuple[OpenProposal, OpenProposal]]) -> list[FrameKey]:

@@ -1,6 +1,6 @@
 """Numbers of objects that are the same on all slices of an image, or at all times."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -17,6 +17,15 @@ class ObjectNumbers:
     def free(self, name: str) -> int:
         """Return a number that no object of an image has had, nor a larger one; 0 where slices are not linked."""
         return self._free.get(name, 0)
+
+    @property
+    def linked(self) -> dict[str, int]:
+        """Images whose slices are linked, each with its `free` number."""
+        return dict(self._free)
+
+    def restore(self, linked: Mapping[str, int]) -> None:
+        """Take over what was linked when a session was saved; see `linked`."""
+        self._free = dict(linked)
 
     def note(self, key: FrameKey, ids: Instances | None) -> None:
         """Where slices are linked, remember which numbers were given."""

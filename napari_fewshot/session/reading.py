@@ -10,7 +10,7 @@ from napari_fewshot.io.content_store import ContentStore
 from napari_fewshot.io.image_places import ImagePlace, KnownImage
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session.contents import MissingImage, SessionContents
-from napari_fewshot.session.entries import axes_in, effort_in, image_in, key_in, propagation_in, text_in
+from napari_fewshot.session.entries import axes_in, effort_in, image_in, key_in, linked_in, propagation_in, text_in
 from napari_fewshot.session.finding import ImageSearch
 from napari_fewshot.session.head import ARRAYS, OBJECTS, OF_PROPOSAL
 from napari_fewshot.session.stacks import stacked, with_axes
@@ -44,11 +44,14 @@ class HeadReader:
         self._taught = [key_in(key) for key in head["taught"]]
         self._images = {text_in(each["name"]): image_in(each) for each in head["images"]}
         self._axes = {text_in(each["name"]): axes_in(each) for each in head.get("stacks", [])}
+        self._linked = {text_in(each["name"]): linked_in(each) for each in head.get("linked", [])}
         self._records = {key_in(record["key"]): record for record in head["frames"]}
         self.embedded: dict[FrameKey, tuple[str, int]] = {}
         """Frames of which the pixels are kept: under what name, and how much they are."""
         if len(self._records) != len(head["frames"]):
             raise ValueError("a frame is named twice")
+        if not self._linked.keys() <= set(map(image_name, self._records)):
+            raise ValueError("an image is linked that is not there")
         self._arrays: dict[FrameKey, dict[str, Any]] = {}
         for key, record in self._records.items():
             watch("labels", len(self._arrays), len(self._records))
@@ -98,8 +101,9 @@ class HeadReader:
         listed = {key: frames[key] for key, record in self._records.items() if record.get("listed", True)}
         painted = {key: named["painted"] for key, named in arrays.items() if "painted" in named}
         return SessionContents(
-            state, listed, self._settings, self._propagation, places, self._weights, missing, painted, self._effort
-        )
+            state, listed, self._settings, self._propagation, places, self._weights, missing, painted, self._effort,
+            self._linked,
+        )  # fmt: skip
 
     def _frame(self, key: FrameKey, found: Mapping[FrameKey, Frame]) -> Frame:
         if key in found:

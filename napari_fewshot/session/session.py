@@ -298,6 +298,7 @@ class Session(Labelling):
             {name: known for name, known in dict(self._missing).items() if name in named},
             {key: painted for key, painted in dict(self._painted).items() if key in frames},
             self.effort,
+            {name: free for name, free in self._numbers.linked.items() if name in named},
         )
 
     @property
@@ -367,6 +368,7 @@ class Session(Labelling):
         self._segmenter.restore(contents.settings, contents.weights)
         self._propagation, self._effort = contents.propagation, contents.effort
         self._painted = dict(contents.painted)
+        self._numbers.restore(contents.linked)
         self._folder = folder
         self._overtake()
         self._tell_of(*self.frames, learns=True)

@@ -9,7 +9,15 @@ from napari_fewshot.io.content_store import ContentStore
 from napari_fewshot.io.image_places import ImagePlace, KnownImage, known_image
 from napari_fewshot.session.contents import SessionContents
 from napari_fewshot.session.embedding import EmbeddedPixels
-from napari_fewshot.session.entries import axes_out, image_out, key_out, propagation_out, settings_out, shape_out
+from napari_fewshot.session.entries import (
+    axes_out,
+    image_out,
+    key_out,
+    linked_out,
+    propagation_out,
+    settings_out,
+    shape_out,
+)
 from napari_fewshot.session.head import FORMAT, VERSION, version_of
 from napari_fewshot.session.stacks import axes_of
 from napari_fewshot.session.state import OpenProposal
@@ -60,6 +68,7 @@ class HeadWriter:
             "taught": [key_out(shot.key) for shot in support.shots],
             "images": [image_out(name, known) for name, known in images.items()],
             "stacks": [axes_out(name, axes) for name, axes in axes_of(contents.frames).items()],
+            **({"linked": [linked_out(*each) for each in contents.linked.items()]} if contents.linked else {}),
             "frames": frames,
         }
 

@@ -272,3 +272,56 @@ def test_linking_is_a_step_of_undo(session: Session) -> None:
     np.testing.assert_array_equal(objects(session), before)
     session.redo()
     np.testing.assert_array_equal(session.objects(("stack", 0)), objects(session))
+
+
+def test_that_slices_are_linked_is_saved_and_opened(session: Session, tmp_path: Path) -> None:
+    last = ("stack", 2)
+    told: list[None] = []
+    session.changed.connect(lambda: told.append(None))
+    assert session.link_objects("stack", "Z") == [] and told, "nothing has another number, but it is saved"
+    session.save(tmp_path / "saved")
+    session = open_session(tmp_path / "saved", BrightnessSegmenter())
+    session.record(session.start_run(), replace(proposed(ids_of((2, 6, 1))), key=last))
+    np.testing.assert_array_equal(session.objects(last, with_proposals=True), ids_of((2, 6, 3)))
+    renamed = SessionFolder(tmp_path / "saved").read().renamed({"stack": "other"})
+    assert renamed.linked == {"other": 3}
+    again = Session(BrightnessSegmenter())
+    again.restore(SessionFolder(tmp_path / "saved").read())
+    assert again.free_number(KEY) == 3 and again.snapshot().linked == {"stack": 3}
+    again.restore(Session(BrightnessSegmenter()).snapshot())
+    assert again.snapshot().linked == {}
+
+
+def test_what_is_not_linked_is_saved_as_ever_and_gets_any_numbers(session: Session, tmp_path: Path) -> None:
+    session.save(tmp_path / "saved")
+    assert "linked" not in json.loads((tmp_path / "saved" / HEAD).read_text("utf-8"))
+    again = open_session(tmp_path / "saved", BrightnessSegmenter())
+    again.record(again.start_run(), replace(proposed(ids_of((2, 6, 1))), key=("stack", 2)))
+    np.testing.assert_array_equal(again.objects(("stack", 2), with_proposals=True), ids_of((2, 6, 1)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [{"name": "stack", "free": 0}], [{"name": "stack", "free": "3"}], [{"name": "stack", "free": True}],
+        [{"name": "stack"}], [{"name": "elsewhere", "free": 3}], [{"free": 3}], {"stack": 3}, 3,
+    ],
+)  # fmt: skip
+def test_a_head_that_links_what_cannot_be_linked_is_refused(session: Session, tmp_path: Path, wrong: object) -> None:
+    session.save(tmp_path / "saved")
+    head = json.loads((tmp_path / "saved" / HEAD).read_text("utf-8"))
+    del head["digest"]
+    (tmp_path / "saved" / HEAD).write_bytes(sealed(head | {"linked": wrong}))
+    with pytest.raises(ReadError, match="is damaged"):
+        open_session(tmp_path / "saved")
+
+
+def test_numbers_that_a_person_gave_in_a_linked_stack_are_not_given_again(session: Session) -> None:
+    last = ("stack", 2)
+    session.link_objects("stack", "Z")
+    session.correct(KEY, session.labels(KEY, with_proposals=True), instances=ids_of((2, 6, 1), (6, 10, 50)))
+    session.record(session.start_run(), replace(proposed(ids_of((2, 6, 1))), key=last))
+    np.testing.assert_array_equal(session.objects(last, with_proposals=True), ids_of((2, 6, 51)))
+    session.teach(Shot.of_objects(session.frame(("stack", 0)), ids_of((2, 6, 1), (6, 10, 90))))
+    session.record(session.start_run(), replace(proposed(ids_of((2, 6, 1), (12, 16, 2))), key=last))
+    np.testing.assert_array_equal(session.objects(last, with_proposals=True), ids_of((2, 6, 51), (12, 16, 91)))
