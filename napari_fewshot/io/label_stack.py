@@ -160,12 +160,9 @@ class LabelStack:
         stem = safe_name(self.name) or "labels"
         for position in self.planes_decided:
             place = "".join(f"_{axis.lower()}{i:03d}" for axis, i in zip(self.axes, position, strict=False))
-            labels, objects = (
-                None if each is None else np.asarray(each[position] if position else each[...])
-                for each in (self.labels, self.objects)
-            )
+            objects = None if self.objects is None else _plane_at(self.objects, position)
             note = (self.notes or {}).get(position, PlaneNote())
-            yield Plane(stem + place, position, labels, note, objects)
+            yield Plane(stem + place, position, _plane_at(self.labels, position), note, objects)
 
     @cached_property
     def top(self) -> int:
@@ -205,6 +202,10 @@ class LabelStack:
         step, own = self.voxel[axis]
         table = METRES if unit in METRES else SECONDS
         return step * table[own] / table[unit] if own in table else None
+
+
+def _plane_at(labels: LabelArray, position: Position) -> npt.NDArray[Any]:
+    return np.asarray(labels[position] if position else labels[...])
 
 
 def _voxel(axes: str, spacing: Sequence[float] | None, unit: str | Sequence[str] | None) -> Voxel:
