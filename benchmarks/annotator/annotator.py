@@ -6,17 +6,18 @@ The first frame is painted by hand and taught; then proposals are asked for, and
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.annotator.hand import Hand
-from benchmarks.annotator.strokes import LabelMap, Plan, Stroke, mean_iou
+from benchmarks.annotator.strokes import Plan, Stroke, mean_iou
 from napari_fewshot.support import BACKGROUND, UNLABELLED
 from napari_fewshot.ui.actions import Action
+
+_ROLES: Final = (" labels", " proposals")  # how the names of layers end that are painted on
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,6 @@ class Annotator:
     ) -> None:
         self._viewer, self._dock, self._truth, self._enough, self._tell = viewer, dock, truth, enough, tell
         self._hand = Hand(viewer, dock)
-        self._changed = 0
         self._planning = 0.0
 
     def label(self) -> Log:
@@ -118,38 +118,33 @@ class Annotator:
         place = int(self._viewer.dims.current_step[0])
         truth = self._truth[place]
         self._hand.press(Action.PAINT)
-        layer = self._viewer.layers.selection.active
-        plan, strokes, before = Plan(truth), 0, self._changed
-        proposed = mean_iou(layer.data[place], truth)
-        while (stroke := self._next_stroke(plan, layer.data[place], truth)) is not None:
-            with self._logged() as changed:
-                self._hand.paint(stroke)
-            assert changed, f"a stroke changed nothing: {stroke}"
-            strokes += 1
-        painted = int(((truth != BACKGROUND) & (truth != UNLABELLED)).sum())
-        work = FrameWork(place, proposed, strokes, self._changed - before, painted)
+        painted = self._viewer.layers.selection.active
+        proposed, strokes, changed = mean_iou(painted.data[place], truth), 0, 0
+        stacks = {layer: layer.data.copy() for layer in self._viewer.layers if layer.name.endswith(_ROLES)}
+        for stroke in self._strokes(painted, place):
+            before = {layer: layer.data[place].copy() for layer in stacks}
+            self._hand.paint(stroke)
+            now = sum(int(np.count_nonzero(layer.data[place] != plane)) for layer, plane in before.items())
+            assert now, f"a stroke changed nothing: {stroke}"
+            strokes, changed = strokes + 1, changed + now
+        for layer, stack in stacks.items():
+            stack[place] = layer.data[place]
+            assert np.array_equal(layer.data, stack), "painting changed a frame that was not on screen"
+        whole = int(((truth != BACKGROUND) & (truth != UNLABELLED)).sum())
+        work = FrameWork(place, proposed, strokes, changed, whole)
         self._tell(work)
         return work
 
-    def _next_stroke(self, plan: Plan, labels: LabelMap, truth: LabelMap) -> Stroke | None:
-        """Find out where to paint next, unless it is good enough."""
-        begun = time.perf_counter()
-        stroke = None if mean_iou(labels, truth) >= self._enough else plan.next(labels)
-        self._planning += time.perf_counter() - begun
-        return stroke
-
-    @contextmanager
-    def _logged(self) -> Iterator[list[LabelMap]]:
-        """Compare all label layers before and after a stroke, and count what is other than before."""
-        layers = [layer for layer in self._viewer.layers if layer.name.endswith((" labels", " proposals"))]
-        before = [layer.data.copy() for layer in layers]
-        different: list[LabelMap] = []
-        yield different
-        for layer, data in zip(layers, before, strict=True):
-            mask = layer.data != data
-            if mask.any():
-                different.append(mask)
-                self._changed += int(np.count_nonzero(mask))
+    def _strokes(self, layer: Any, place: int) -> Iterator[Stroke]:
+        """Find out where to paint next, again and again, until it is good enough."""
+        truth, begun = self._truth[place], time.perf_counter()
+        for stroke in Plan(truth).strokes(lambda: layer.data[place]):
+            enough = mean_iou(layer.data[place], truth) >= self._enough
+            self._planning += time.perf_counter() - begun
+            if enough:
+                return
+            yield stroke
+            begun = time.perf_counter()
 
     def _layer(self, role: str) -> Any:
         return next(layer for layer in self._viewer.layers if layer.name.endswith(f" {role}"))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +16,8 @@ from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.keymap import KEYMAP
 
 _LEAST_ZOOM: Final = 1.2  # screen pixels to a pixel of the image, so that each can be hit
+_BETWEEN_MOVES: Final = 0.0105  # seconds: vispy and napari leave out moves that follow each other faster
+_SHORT: Final = 16  # screen pixels: napari paints where a move begins that is short for its brush, not where it ends
 
 
 class Hand:
@@ -75,8 +78,12 @@ class Hand:
         points = [self._on_canvas(point) for point in path]
         self._send(QEvent.Type.MouseMove, points[0], none, none)
         self._send(QEvent.Type.MouseButtonPress, points[0], left, left)
-        for point in points[1:]:
-            self._send(QEvent.Type.MouseMove, point, none, left)
+        for before, point in pairwise(points):
+            way = max(abs(point.x() - before.x()), abs(point.y() - before.y()))
+            for _ in range(2 if way < _SHORT else 1):
+                time.sleep(_BETWEEN_MOVES)
+                self._send(QEvent.Type.MouseMove, point, none, left)
+                QApplication.processEvents()
         self._send(QEvent.Type.MouseButtonRelease, points[-1], left, none)
         QApplication.processEvents()
 

@@ -1,5 +1,6 @@
 """Where somebody who knows the truth paints next: strokes of a round brush over what is wrong. Knows no window."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,8 +13,10 @@ from napari_fewshot.support import BACKGROUND, UNLABELLED
 LabelMap = npt.NDArray[Any]  # (H, W)
 Mask = npt.NDArray[np.bool_]  # (H, W)
 Point = tuple[int, int]  # (y, x)
+Box = tuple[slice, slice]
 
 _SIZES: Final = (41, 31, 23, 17, 13, 9, 7, 5, 3, 1)  # of brushes, in pixels
+_REACH: Final = _SIZES[0]  # around a region, as far as a brush on it may be
 _COVERED: Final = 0.7  # of a wrong region, by the largest brush that is worth taking
 _LONGEST: Final = 100  # corners of a stroke
 
@@ -39,10 +42,11 @@ class Stroke:
 
 def class_ious(labels: LabelMap, truth: LabelMap) -> dict[int, float]:
     """IoU of each class that is in the truth or in the labels, without the pixels of which nothing is known."""
-    known = truth != UNLABELLED
-    present = set(np.unique(labels[known]).tolist()) | set(np.unique(truth[known]).tolist())
-    pairs = {c: ((labels == c) & known, truth == c) for c in sorted(present - {BACKGROUND})}
-    return {int(c): float((a & b).sum() / (a | b).sum()) for c, (a, b) in pairs.items()}
+    pairs = np.bincount((truth.astype(np.uint16) << 8 | labels.astype(np.uint16)).ravel(), minlength=1 << 16)
+    table = pairs.reshape(256, 256)
+    table[UNLABELLED] = 0
+    both, either = table.diagonal(), table.sum(0) + table.sum(1) - table.diagonal()
+    return {int(c): float(both[c] / either[c]) for c in either.nonzero()[0] if c != BACKGROUND}
 
 
 def mean_iou(labels: LabelMap, truth: LabelMap) -> float:
@@ -52,10 +56,11 @@ def mean_iou(labels: LabelMap, truth: LabelMap) -> float:
 
 
 class Plan:
-    """Chooses strokes that mend one frame: the largest wrong region of the worst class first.
+    """Chooses strokes that mend one frame: the large wrong regions of the worst class before small ones.
 
-    A stroke stays where the truth is what it paints, so it never makes anything wrong. It may pass over what is
-    right already, as a brush does.
+    Regions of about a size are gone through brush by brush, as nobody takes another brush for each of them. A stroke
+    stays where the truth is what it paints, so it never makes anything wrong. It may pass over what is right already,
+    as a brush does.
 
     Parameters
     ----------
@@ -67,36 +72,36 @@ class Plan:
         self._truth = truth
         self._room: dict[int, npt.NDArray[np.float64]] = {}
 
-    def next(self, labels: LabelMap) -> Stroke | None:
-        """Choose the next stroke for labels (H, W), 0 where background; None where nothing is wrong."""
-        region = self._largest(labels)
-        if region is None:
-            return None
-        value, mask = region
-        room = self._room_for(value)
-        reach = _SIZES[0]
-        box = tuple(
-            slice(max(0, int(at.min()) - reach), int(at.max()) + reach + 1) for at in np.nonzero(mask)
-        )  # a brush reaches no further
-        size, path = _route(mask[box], room[box])
-        corner = (box[0].start, box[1].start)
-        return Stroke(value, size, tuple((y + corner[0], x + corner[1]) for y, x in path))
+    def strokes(self, look: Callable[[], LabelMap]) -> Iterator[Stroke]:
+        """Choose stroke after stroke until nothing is wrong.
 
-    def _largest(self, labels: LabelMap) -> tuple[int, Mask] | None:
+        ``look`` returns the labels (H, W) as they are, 0 where background; it is asked again before each stroke.
+        """
+        while regions := self._large(look()):
+            routes = [(value, *_route(mask, self._room_for(value)[box]), box) for value, box, mask in regions]
+            for value, size, path, covered, box in sorted(routes, key=lambda route: (route[0], -route[1])):
+                if (look()[box][covered] != value).any():  # unless another stroke went over it
+                    yield Stroke(value, size, tuple((y + box[0].start, x + box[1].start) for y, x in path))
+
+    def _large(self, labels: LabelMap) -> list[tuple[int, Box, Mask]]:
+        """Wrong regions with half of the area of the largest, or more: what is right there, a box around, a mask."""
         wrong = (self._truth != UNLABELLED) & (labels != self._truth)
         if not wrong.any():
-            return None
+            return []
         ious = class_ious(labels, self._truth)
         worst = min(ious, key=lambda c: ious[c])
         wrong &= (labels == worst) | (self._truth == worst)
-        best: tuple[int, int, Mask] | None = None
-        for value in np.unique(self._truth[wrong]).tolist():
-            parts, count = ndi.label(wrong & (self._truth == value), np.ones((3, 3)))
-            areas = np.bincount(parts.ravel(), minlength=count + 1)
-            areas[0] = 0
-            if best is None or areas.max() > best[0]:
-                best = int(areas.max()), int(value), parts == areas.argmax()
-        return None if best is None else best[1:]
+        found: list[tuple[int, int, Box, Mask]] = []
+        for value in np.flatnonzero(np.bincount(self._truth[wrong])).tolist():
+            parts, _ = ndi.label(wrong & (self._truth == value), np.ones((3, 3)))
+            areas = np.bincount(parts.ravel())
+            for i, box in enumerate(ndi.find_objects(parts), 1):
+                wide = tuple(
+                    slice(max(0, at.start - _SIZES[0]), at.stop + _SIZES[0]) for at in box
+                )  # no brush is wider
+                found.append((int(areas[i]), value, wide, parts[wide] == i))
+        least = max(area for area, *_ in found) / 2
+        return [region for area, *region in found if area >= least]
 
     def _room_for(self, value: int) -> npt.NDArray[np.float64]:
         """How far it is from each pixel to the nearest one that must not be painted with a value."""
@@ -107,8 +112,11 @@ class Plan:
         return self._room[value]
 
 
-def _route(region: Mask, room: npt.NDArray[np.float64]) -> tuple[int, list[Point]]:
-    """Choose a brush for a region, and lead it over as much of that as can be reached in one stroke."""
+def _route(region: Mask, room: npt.NDArray[np.float64]) -> tuple[int, list[Point], Mask]:
+    """Choose a brush for a region, and lead it over as much of that as can be reached in one stroke.
+
+    Also returns what of the region is under the brush at the corners of its way: between them napari takes large steps.
+    """
     for size in _SIZES:
         centres = room > size / 2
         if not centres.any():
@@ -131,7 +139,9 @@ def _route(region: Mask, room: npt.NDArray[np.float64]) -> tuple[int, list[Point
         brushed = np.ones(rest.shape, bool)
         brushed[line] = False
         rest = rest & (ndi.distance_transform_edt(brushed) > size / 2)
-    return size, path
+    corners = np.ones(region.shape, bool)
+    corners[tuple(np.transpose(path))] = False
+    return size, path, region & (ndi.distance_transform_edt(corners) <= size / 2)
 
 
 def _line(start: Point, end: Point) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
