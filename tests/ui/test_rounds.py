@@ -1,7 +1,6 @@
 """Opened, used and closed again and again, the dock leaves nothing behind."""
 
 import gc
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import ref
@@ -17,8 +16,7 @@ from napari_fewshot.ui.dock import FewShotDock
 from tests.fakes import BrightnessSegmenter
 from tests.ui.conftest import propose_on_disks, wait_for_threads, wait_until
 
-ROUNDS = int(os.environ.get("NAPARI_FEWSHOT_TEST_ROUNDS", "20"))
-"""A round takes about a second; 50 of them are for whoever has changed how a dock is taken apart."""
+ROUNDS = 50
 WARM = 5
 MOST_GROWN = 1 << 20
 """Bytes of the process for each round: much less than a dock that stays, with its widgets, layers and session."""
