@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # they bring numpy and scikit-image
 
 _TILE_TO_TEACH = 3  # about two thirds epithelium: both classes are well seen
 _SLICE_TO_TEACH = 5  # the middle of the stack, where a person would start
+_SLICE_TO_NUMBER = 4  # the same of the stack of which cells are numbered
 
 
 def demo(
@@ -30,7 +31,8 @@ def demo(
 ) -> None:
     """Teach one image, propose for the others, correct one, propose again, export.
 
-    Works on tiles of a real tissue section and on a synthetic stack of cells.
+    Works on tiles of a real tissue section and on a synthetic stack of cells;
+    in a third one, cells that touch are numbered as well.
 
     Writes label TIFFs and overlay pictures, and touches nothing else.
     """
@@ -39,7 +41,7 @@ def demo(
     with in_one_sentence():
         from napari_fewshot.cli.rehearsal import rehearse, write
         from napari_fewshot.io.atomic import make_folder
-        from napari_fewshot.io.samples import cells_sample, ihc_sample
+        from napari_fewshot.io.samples import cells_sample, ihc_sample, numbered_sample
         from napari_fewshot.models import load_segmenter  # torch comes with it
 
         console = Console(highlight=False)
@@ -48,8 +50,14 @@ def demo(
         segmenter = load_segmenter(method, backbone=backbone, device=device)
         console.print(f"Method: {segmenter.name}")
         written: list[Path] = []
-        for sample, first in ((ihc_sample(), _TILE_TO_TEACH), (cells_sample(seed), _SLICE_TO_TEACH)):
+        for sample, first in (
+            (ihc_sample(), _TILE_TO_TEACH),
+            (cells_sample(seed), _SLICE_TO_TEACH),
+            (numbered_sample(seed), _SLICE_TO_NUMBER),
+        ):
             _introduce(console, sample)
+            if sample.instances:
+                segmenter = load_segmenter(method, backbone=backbone, device=device, instances=True)
             with _progress(console, len(sample.frames)) as report:
                 outcome = rehearse(sample, segmenter, first, report)
             _print_table(console, outcome)
@@ -62,7 +70,8 @@ def demo(
 def _introduce(console: "Console", sample: "Sample") -> None:
     console.print(f"\n[bold]{sample.title}[/bold], {len(sample.frames)} frames")
     if sample.masks_are_true:
-        console.print(f"The true masks are {sample.rule}.", style="dim")
+        numbered = " Cells that touch are told apart: F1 is that of cells." if sample.instances else ""
+        console.print(f"The true masks are {sample.rule}.{numbered}", style="dim", soft_wrap=True)
     else:
         console.print(
             f"Nobody painted here: a mask computed by a rule ({sample.rule}) stands in for a person's, "
@@ -95,9 +104,11 @@ def _progress(console: "Console", frames: int) -> "Iterator[Report]":
 def _print_table(console: "Console", outcome: "Outcome") -> None:
     from rich.table import Table
 
-    table = Table(caption="score: expected IoU; the first frame of a pass includes learning", caption_justify="left")
+    measures = ("score", "IoU", "F1" if outcome.f1 else "seconds")
+    learning = "" if outcome.f1 else "; the first frame of a pass includes learning"
+    table = Table(caption=f"score: expected IoU{learning}", caption_justify="left")
     table.add_column("slice", no_wrap=True)
-    for heading in ("score", "IoU", "seconds", "score again", "IoU again", "seconds"):
+    for heading in (*measures, "score again", "IoU again", "F1 again" if outcome.f1 else "seconds"):
         table.add_column(heading, justify="right")
     for frame in outcome.sample.frames:
         before, after = outcome.before.get(frame.key), outcome.after.get(frame.key)
@@ -112,7 +123,14 @@ def _print_table(console: "Console", outcome: "Outcome") -> None:
         f"{became:.3f} after it.",
         soft_wrap=True,
     )
+    if outcome.f1 is not None:
+        then, now, together = outcome.f1
+        console.print(
+            f"F1 of their objects: {then:.3f} and {now:.3f}; {together:.3f} if what is connected was one object.",
+            soft_wrap=True,
+        )
 
 
 def _cells(step: "Step") -> list[str]:
-    return [f"{step.score:.2f}", f"{step.iou:.2f}", f"{step.seconds:.2f}"]
+    last = f"{step.seconds:.2f}" if step.objects is None else "none" if step.f1 is None else f"{step.f1:.2f}"
+    return [f"{step.score:.2f}", f"{step.iou:.2f}", last]

@@ -1,6 +1,7 @@
 """Pictures of label maps: masks drawn over their image, and several of them on one sheet with captions."""
 
 from collections.abc import Mapping, Sequence
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -145,6 +146,20 @@ def overlay(picture: Picture, labels: Labels, colours: Colours, *, opacity: floa
         drawn[here] += opacity * (rgb - drawn[here])
         drawn[here & edge] = rgb
     return np.round(drawn).astype(np.uint8)
+
+
+def distinct_colours(number: int) -> dict[int, str]:
+    """Return colours for the ids 1 to ``number``, those of ids that follow each other far apart in hue.
+
+    >>> distinct_colours(2)
+    {1: '#4075ff', 2: '#a3ff40'}
+    """
+    golden = (5**0.5 - 1) / 2  # its multiples are spread over the circle, however many there are
+    found = {}
+    for i in range(1, number + 1):
+        rgb = hsv_to_rgb(i * golden % 1, 0.75, 1.0)
+        found[i] = "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
+    return found
 
 
 def beside(*pictures: Picture, gap: int = 2) -> Picture:

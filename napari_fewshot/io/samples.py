@@ -228,9 +228,15 @@ def cells_sample(seed: int = 0, make: Callable[..., Phantom] = touching_cells) -
     )
 
 
-def numbered_sample() -> Sample:
-    """Return the slices of the stack of `numbered_cells`, with the numbers that cells really have."""
-    phantom = _numbered_phantom()
+def numbered_sample(seed: int = 0, make: Callable[..., Phantom] | None = None) -> Sample:
+    """Return the slices of the stack of `numbered_cells`, with the numbers that cells really have.
+
+    Parameters
+    ----------
+    seed, make
+        See `cells_sample`; by default it is the stack of `numbered_cells`.
+    """
+    phantom = (make or _numbered_phantom)(seed=seed)
     spacing = phantom.spacing
     frames = Frame.of_stack("numbered cells", phantom.image, spacing[1:], step=spacing[0])
     return Sample(
@@ -248,8 +254,8 @@ def numbered_sample() -> Sample:
 
 
 # ---------------------------------------------------------------------------- pixels
-def _numbered_phantom() -> Phantom:
-    return touching_cells((9, 192, 192), cells=40, nuclei=False)
+def _numbered_phantom(seed: int = 0) -> Phantom:
+    return touching_cells((9, 192, 192), cells=40, nuclei=False, seed=seed)
 
 
 def _picture(name: str) -> npt.NDArray[np.uint8]:
