@@ -9,6 +9,7 @@ from napari.layers import Shapes
 
 from napari_fewshot.boxes import Box
 from napari_fewshot.ui.axes import Layout
+from napari_fewshot.ui.label_layers import UNNAMED_COLOUR
 from napari_fewshot.ui.layer_geometry import geometry_like, world_to_layer_units
 
 CLASS: Final = "class"
@@ -16,7 +17,6 @@ CLASS: Final = "class"
 
 _AREAS: Final = ("rectangle", "ellipse", "polygon")
 _EDGE_PIXELS: Final = 2
-_UNNAMED_COLOUR: Final = "#ff00ff"
 
 
 def box_layer(image: Any, layout: Layout, channel_axis: int | None, metadata: Mapping[str, Any]) -> Any:
@@ -53,7 +53,7 @@ def draw_with(layer: Any, class_id: int, colour: str) -> None:
 def colour_boxes(layer: Any, colours: Mapping[int, str]) -> None:
     """Give every box the colour of its class."""
     if CLASS in layer.features and len(layer.data):
-        layer.edge_color = [colours.get(class_id, _UNNAMED_COLOUR) for class_id in _classes(layer)]
+        layer.edge_color = [colours.get(class_id, UNNAMED_COLOUR) for class_id in _classes(layer)]
 
 
 def boxes_on(

@@ -30,7 +30,8 @@ from napari_fewshot.ui.feature_store import FeatureStore
 from napari_fewshot.ui.forecast import Forecast
 from napari_fewshot.ui.keymap import KEYMAP
 from napari_fewshot.ui.keys_dialog import KeysDialog
-from napari_fewshot.ui.layer_link import BACKGROUND_COLOUR, LayerLink
+from napari_fewshot.ui.label_layers import BACKGROUND_COLOUR
+from napari_fewshot.ui.layer_link import LayerLink
 from napari_fewshot.ui.machine import room
 from napari_fewshot.ui.model_choice import ModelChoice
 from napari_fewshot.ui.opening import Opening

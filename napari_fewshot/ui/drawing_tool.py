@@ -1,7 +1,7 @@
 """A line that is drawn with the mouse over a label layer, and seen while it is drawn."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +10,9 @@ from napari.layers import Shapes
 from psygnal import Signal
 
 from napari_fewshot.ui.layer_geometry import world_to_layer_units
+from napari_fewshot.ui.layer_role import role
+from napari_fewshot.ui.linked_image import unwrapped
+from napari_fewshot.ui.viewer_layers import ViewerLayers
 
 _COLOUR: Final = "#ffd166"
 _WIDTH: Final = 3.0  # pixels of the screen
@@ -23,12 +26,8 @@ class DrawingTool:
     ----------
     viewer
         A napari viewer.
-    insert, remove
-        Add a layer on top, and take one away, without anybody hearing of it.
-    quietly
-        Lets nobody hear of what happens in it.
-    metadata
-        Of the layer that the line is seen on.
+    layers
+        Those of the viewer.
     """
 
     drawn = Signal(object)
@@ -36,29 +35,21 @@ class DrawingTool:
     dropped = Signal()
     """Somebody took another tool, or selected another layer."""
 
-    def __init__(
-        self,
-        viewer: Any,
-        insert: Callable[[int, Any], None],
-        remove: Callable[[Any], None],
-        quietly: Callable[[], AbstractContextManager[None]],
-        metadata: dict[str, Any],
-    ) -> None:
-        self._viewer, self._insert, self._remove, self._quietly = viewer, insert, remove, quietly
-        self._metadata = metadata
+    def __init__(self, viewer: Any, layers: ViewerLayers) -> None:
+        self._viewer, self._layers = viewer, layers
         self._layer: Any = None
         self._line: Any = None
         self._is_adding = False
 
     def take(self, layer: Any) -> None:
         """Draw over this layer from now on: a drag draws instead of moving the picture."""
-        layer = getattr(layer, "__wrapped__", layer)  # a proxy does not let itself be changed
+        layer = unwrapped(layer)  # a proxy does not let itself be changed
         if self._layer is layer:
             return
         self.drop()
-        with self._quietly():
+        with self._layers.quietly():
             layer.visible = True
-            self._viewer.layers.selection.active = layer
+            self._layers.select(layer)
             layer.mode = "pan_zoom"
             layer.mouse_pan = False
             layer.cursor = "cross"
@@ -81,16 +72,11 @@ class DrawingTool:
             layer.cursor = "standard"
         line, self._line = self._line, None
         if line is not None:
-            self._remove(line)
+            self._layers.remove(line)
 
     def _on_other(self, event: Any = None) -> None:
         layer = self._layer
-        active = self._viewer.layers.selection.active
-        if (
-            layer is None
-            or self._is_adding
-            or (active is not None and active.unique_id == layer.unique_id and layer.mode == "pan_zoom")
-        ):
+        if layer is None or self._is_adding or (self._layers.is_selected(layer) and layer.mode == "pan_zoom"):
             return
         self.drop()
         self.dropped.emit()
@@ -108,7 +94,7 @@ class DrawingTool:
                 self._show(layer, path)
             yield
         if self._line is not None:
-            with self._quietly():
+            with self._layers.quietly():
                 self._line.data = []
         self.drawn.emit(np.array(path))
 
@@ -118,13 +104,13 @@ class DrawingTool:
         return np.asarray(layer.world_to_data(world), float)
 
     def _show(self, layer: Any, path: list[npt.NDArray[np.float64]]) -> None:
-        with self._quietly():
+        with self._layers.quietly():
             if self._line is None or self._line not in self._viewer.layers:
                 self._line = Shapes(
                     None,
                     ndim=layer.ndim,
                     name=f"{layer.name}: line",
-                    metadata=self._metadata,
+                    metadata=role("line"),
                     scale=layer.scale,
                     translate=layer.translate,
                     rotate=layer.rotate,
@@ -134,7 +120,7 @@ class DrawingTool:
                 )
                 self._is_adding = True  # napari selects what is added, and the other one again
                 try:
-                    self._insert(len(self._viewer.layers), self._line)
+                    self._layers.insert(len(self._viewer.layers), self._line)
                 finally:
                     self._is_adding = False
             owner = self._viewer.scene if hasattr(self._viewer, "scene") else self._viewer  # since napari 0.9

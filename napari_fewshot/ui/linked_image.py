@@ -1,9 +1,10 @@
 """An image layer with the label layers that lie on it, and its frames. What is asked of layers is asked here."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Literal
 from weakref import ref
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy.typing as npt
 from napari_fewshot.errors import ImageError, MaskError
 from napari_fewshot.frames import Frame, FrameKey, Stack
 from napari_fewshot.ui.axes import Layout, LazyFrame, guess_channel_axis, slider_letters
-from napari_fewshot.ui.ports import PAINTED_BACKGROUND
+from napari_fewshot.ui.layer_geometry import units_of
+from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportStack
+from napari_fewshot.ui.state import ImageChoice
 
 _ROWS: Final = 512  # that are looked at at once
 
@@ -50,6 +53,29 @@ class LinkedImage:
         if self.known_layout is None or self.known_layout.channel_axis != self.channel_axis:
             self.known_layout = Layout(tuple(map(int, self.data.shape)), bool(self.image.rgb), self.channel_axis)
         return self.known_layout
+
+    def layer_below(self, name: Literal["labels", "proposals", "objects"]) -> Any:
+        """What a layer lies right above: what a person paints on proposals, objects on both, all on the image."""
+        above = {"labels": (self.proposals,), "objects": (self.labels, self.proposals), "proposals": ()}[name]
+        return next((layer for layer in above if layer is not None), self.image)
+
+    def forget_all_but(self, unique_ids: Collection[Any]) -> None:
+        """Let go of layers that are not among these."""
+        for name in ("labels", "proposals", "boxes", "objects"):
+            layer = getattr(self, name)
+            if layer is not None and layer.unique_id not in unique_ids:
+                setattr(self, name, None)
+
+    def forget_misfits(self) -> Any:
+        """Let go of label layers that do not lie on the image, and return that of proposals if it does not."""
+        misfits = {
+            name: layer
+            for name in ("labels", "proposals", "objects")
+            if (layer := getattr(self, name)) is not None and not self.layout.fits(layer.data)
+        }
+        for name in misfits:
+            setattr(self, name, None)
+        return misfits.get("proposals")
 
 
 class LayerSlice:
@@ -92,6 +118,67 @@ def frames_of(linked: LinkedImage) -> Iterator[Frame]:
     together = Stack.of(list(slices.values()), letters, steps) if layout.sliders else None
     for position, one in slices.items():
         yield Frame((linked.uid, *position), one, (y, x), together)
+
+
+def choice_of(linked: LinkedImage) -> ImageChoice:
+    """What the list of images shows of one."""
+    names = axis_labels(linked.image)
+    try:
+        layout, trouble = linked.layout, ""
+        if not all(layout.shape):
+            trouble = f"the image is empty, shape {layout.shape}; load one that has pixels"
+    except ImageError as error:
+        layout, trouble = None, str(error)
+    titles = [] if layout is None else [axis_title(i, names[i], layout.shape[i]) for i in range(layout.ndim)]
+    axes = tuple(enumerate(titles)) if layout is not None and not layout.rgb and layout.ndim > 2 else ()
+    sliders = () if layout is None else tuple((axis, titles[axis]) for axis in layout.sliders)
+    return ImageChoice(
+        linked.uid,
+        str(linked.image.name),
+        linked.chosen,
+        linked.channel_axis,
+        axes,
+        trouble,
+        revision=linked.revision,
+        sliders=sliders,
+        depth_axis=linked.depth_axis,
+        stack_axes="" if layout is None else slider_letters(names, layout.sliders, linked.depth_axis),
+    )
+
+
+def name_of(linked: LinkedImage, position: tuple[int, ...]) -> str:
+    """What to call a frame now: ``coins``, ``coins [3]``, ``movie [t=0, z=3]``."""
+    if not position:
+        return str(linked.image.name)
+    labels, sliders = axis_labels(linked.image), linked.layout.sliders
+    places = [
+        str(place) if is_default(labels[axis]) else f"{labels[axis]}={place}"
+        for axis, place in zip(sliders, position, strict=False)
+    ]
+    return f"{linked.image.name} [{', '.join(places)}]"
+
+
+def stack_of(linked: LinkedImage) -> ExportStack:
+    """A copy of the labels of an image, which must be there, with what is known of its scale."""
+    layout, image = linked.layout, linked.image
+    if not layout.fits(linked.labels.data):
+        raise MaskError(misfit(linked, linked.labels))
+    names, units = axis_labels(image), units_of(image)
+    scale = np.abs(np.asarray(image.scale, dtype=float))
+    return ExportStack(
+        np.array(layout.stack_of(np.asarray(linked.labels.data))),
+        tuple(float(scale[axis]) for axis in layout.spatial),
+        tuple(units[axis] for axis in layout.spatial),
+        tuple(names[axis] for axis in layout.spatial),
+        str(image.name),
+        source_of(linked),
+    )
+
+
+def source_of(linked: LinkedImage) -> Path | None:
+    """The file or folder that an image was opened from, where there is one on this machine."""
+    path = getattr(linked.image.source, "path", None)
+    return Path(path) if path and Path(path).exists() else None
 
 
 def is_usable(linked: LinkedImage) -> bool:

@@ -1,6 +1,6 @@
 """The image layer with a picture of one slice, lying where the slice of its image lies: doubt, change, provenance."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +11,10 @@ from napari.utils.colormaps import Colormap
 from napari_fewshot.provenance import COLOURS, Origin
 from napari_fewshot.ui.axes import Layout
 from napari_fewshot.ui.layer_geometry import geometry_like
+from napari_fewshot.ui.layer_role import role
+from napari_fewshot.ui.linked_image import LinkedImage
 from napari_fewshot.ui.state import Overlay, OverlayPicture
+from napari_fewshot.ui.viewer_layers import ViewerLayers
 
 _MOST_DOUBT = 0.6
 """With two classes nothing is less certain than 0.5; with many hardly anything is less certain than this."""
@@ -54,13 +57,71 @@ _LIMITS: Final = {
 }
 
 
+class SliceOverlay:
+    """The layer of a picture that lies over one slice; there is one at the most.
+
+    Parameters
+    ----------
+    layers
+        Of the viewer.
+    """
+
+    def __init__(self, layers: ViewerLayers) -> None:
+        self._layers = layers
+        self._layer: Any = None
+        self._same_as: tuple[str, tuple[int, ...]] = "", ()
+        """What another picture must have in common with this one to go on its layer: image and shape."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is such a layer, seen or not."""
+        return self._layer is not None
+
+    def show(self, linked: LinkedImage, position: tuple[int, ...], picture: OverlayPicture) -> None:
+        """Lay a picture over a frame instead of the one before."""
+        if picture.values.shape != linked.layout.size:
+            self.hide()
+            return
+        now = linked.uid, picture.values.shape
+        if self._layer is not None and self._same_as == now:
+            with self._layers.quietly():
+                redraw(self._layer, linked.image, linked.layout, linked.channel_axis, position, picture)
+            return
+        self.remove()
+        layer = overlay_layer(linked.image, linked.layout, linked.channel_axis, position, picture)
+        self._layers.insert_above(linked.layer_below("labels"), layer)
+        self._layer, self._same_as = layer, now
+
+    def hide(self) -> None:
+        """Let the layer be seen no more.
+
+        It stays, as napari looks for garbage whenever a layer goes, which takes a third of a second.
+        """
+        if self._layer is not None and self._layer.visible:
+            self._layer.visible = False
+
+    def remove(self) -> None:
+        """Remove the layer."""
+        layer, self._layer = self._layer, None
+        if layer is not None:
+            self._layers.remove(layer)
+
+    def on_layers(self, forgotten: Iterable[LinkedImage]) -> None:
+        """Take note that layers came and went: the picture goes with its image."""
+        if self._layer is None:
+            return
+        if all(layer.unique_id != self._layer.unique_id for layer in self._layers):
+            self._layer = None
+        elif any(linked.uid == self._same_as[0] for linked in forgotten):
+            self.remove()
+
+
 def overlay_layer(
     image: Any,
     layout: Layout,
     channel_axis: int | None,
     position: tuple[int, ...],
     picture: OverlayPicture,
-    metadata: Mapping[str, Any],
 ) -> Any:
     """Make a layer for a picture of one slice of an image; it is not to be seen on others."""
     geometry = geometry_like(image, drop_axis=None if layout.keeps_channel_axis else channel_axis)
@@ -72,7 +133,7 @@ def overlay_layer(
         contrast_limits=_LIMITS[picture.overlay],
         blending="translucent",
         interpolation2d="nearest",
-        metadata=dict(metadata),
+        metadata=role("overlay"),
         **geometry,
     )
 

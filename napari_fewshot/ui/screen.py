@@ -1,7 +1,6 @@
 """What is looked at: which image, which slice of it, or which cut through a stack; and how to get to another one."""
 
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +10,8 @@ from napari_fewshot.errors import ImageError
 from napari_fewshot.frames import FrameKey
 from napari_fewshot.ui.axes import Cut
 from napari_fewshot.ui.layer_geometry import world_to_layer_units
-from napari_fewshot.ui.linked_image import LinkedImage, is_usable, set_visible, unwrapped
+from napari_fewshot.ui.linked_image import LinkedImage, is_usable, set_visible
+from napari_fewshot.ui.viewer_layers import ViewerLayers
 
 
 class Screen:
@@ -21,19 +21,14 @@ class Screen:
     ----------
     viewer
         A napari viewer.
-    linked
-        Returns the images that there are.
-    quietly
-        Lets nobody hear of what happens in it.
+    images
+        Those that there are, whenever it is asked.
+    layers
+        Of the viewer.
     """
 
-    def __init__(
-        self,
-        viewer: Any,
-        linked: Callable[[], Collection[LinkedImage]],
-        quietly: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        self._viewer, self._linked, self._quietly = viewer, linked, quietly
+    def __init__(self, viewer: Any, images: Iterable[LinkedImage], layers: ViewerLayers) -> None:
+        self._viewer, self._images, self._layers = viewer, images, layers
         self._current = ""
 
     def shown(self) -> FrameKey | None:
@@ -106,8 +101,8 @@ class Screen:
     # ------------------------------------------------------------------ which image
     def image(self) -> LinkedImage | None:
         """The image that is looked at: of the selected layer, else the same as before, else the topmost visible."""
-        chosen = [linked for linked in self._linked() if linked.chosen and is_usable(linked)]
-        active = self._viewer.layers.selection.active
+        chosen = [linked for linked in self._images if linked.chosen and is_usable(linked)]
+        active = self._layers.selected
         if active is not None:
             selected = active.unique_id
             for linked in chosen:
@@ -124,16 +119,15 @@ class Screen:
     def _bring_forward(self, linked: LinkedImage) -> None:
         """Show an image and its label layers; hide other images that would lie over it."""
         shown = self.image()
-        with self._quietly():
+        with self._layers.quietly():
             if shown is not None and shown is not linked and not self._is_grid():
-                for other in self._linked():
+                for other in self._images:
                     if other.chosen and other is not linked:
                         set_visible(other, False)
             set_visible(linked, True)
             layer = linked.proposals if linked.proposals is not None else linked.image
-            active = self._viewer.layers.selection.active
-            if active is None or linked.objects is None or active.unique_id != linked.objects.unique_id:
-                self._viewer.layers.selection.active = unwrapped(layer)  # who mends objects goes on with that
+            if linked.objects is None or not self._layers.is_selected(linked.objects):
+                self._layers.select(layer)  # who mends objects goes on with that
         self._current = linked.uid
 
     def _is_grid(self) -> bool:

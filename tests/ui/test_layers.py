@@ -71,7 +71,7 @@ def test_labels_lie_where_their_image_lies_and_every_slice_can_be_painted(window
         labels.paint(tuple(int(np.round(c)) for c in center), number)
         painted = dock._parts.link.painted(frame.key)
         assert painted.shape == frame.read().shape[:2] and (painted == number).any()
-    layout = dock._parts.link._linked["image"].layout
+    layout = dock._parts.link._images["image"].layout
     stack = layout.stack_of(labels.data).reshape(len(frames), -1)
     assert [set(np.unique(plane)) - {0} for plane in stack] == [{n} for n in range(1, len(frames) + 1)]
 
@@ -296,7 +296,7 @@ def test_napari_undo_and_redo_on_a_proposal_are_corrections(window: Any) -> None
 def test_many_pixels_are_accepted_without_filling_the_memory_with_undo_records(
     window: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_fewshot.ui.layer_link._HISTORY_PIXELS", 10)
+    monkeypatch.setattr("napari_fewshot.ui.label_layers._HISTORY_PIXELS", 10)
     viewer, dock = window
     propose_on_disks(viewer, dock)
     labels = viewer.layers["disks labels"]

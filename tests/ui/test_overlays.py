@@ -121,7 +121,7 @@ def test_the_picture_lies_where_its_slice_lies(
     link.show_overlay(key, OverlayPicture(Overlay.UNCERTAINTY, "uncertainty", VALUES))
     (layer,) = overlays(viewer)
     assert isinstance(layer, Image)
-    linked = link._linked["a"]
+    linked = link._images["a"]
     for y, x in ((0, 0), (63, 47), (10, 30)):
         of_image = np.zeros(image.ndim)
         of_image[list(linked.layout.sliders)], of_image[list(linked.layout.plane)] = key[1:], (y, x)
