@@ -152,7 +152,7 @@ def distinct_colours(number: int) -> dict[int, str]:
     """Return colours for the ids 1 to ``number``, those of ids that follow each other far apart in hue.
 
     >>> distinct_colours(2)
-    {1: '#4075ff', 2: '#a3ff40'}
+    {1: '#4078ff', 2: '#afff40'}
     """
     golden = (5**0.5 - 1) / 2  # its multiples are spread over the circle, however many there are
     found = {}
