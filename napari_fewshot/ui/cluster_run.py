@@ -12,8 +12,6 @@ from pathlib import Path
 from threading import Thread
 from typing import Final
 
-from psygnal import Signal
-
 from napari_fewshot.batch.cluster import check_place
 from napari_fewshot.batch.recipe import write_recipe
 from napari_fewshot.batch.session_recipe import recipe_of
@@ -23,6 +21,7 @@ from napari_fewshot.io.atomic import make_folder
 from napari_fewshot.session import Session
 from napari_fewshot.session.contents import SessionContents
 from napari_fewshot.ui.jobs import Failed, Finished, Stage, Written
+from napari_fewshot.ui.line_job import LineJob
 from napari_fewshot.ui.ports import Asker, Runner
 from napari_fewshot.ui.recipes import FILE_NAME, Told
 from napari_fewshot.ui.reporting import Reporter
@@ -33,10 +32,11 @@ _SOME_FAILED: Final = 3  # see docs/cli.md
 _FORMAT: Final = "tiff"
 
 
-class ClusterRun:
+class ClusterRun(LineJob):
     """Propagates what was taught onto all images of the session, by workers elsewhere or beside the dock.
 
-    The dock stays free meanwhile, and what is taught after the start changes nothing in the run.
+    The dock stays free meanwhile, and what is taught after the start changes nothing in the run. What is done when it
+    is cancelled stays, and a start into the same folder goes on from there.
 
     Parameters
     ----------
@@ -48,18 +48,9 @@ class ClusterRun:
         Told what came of it.
     """
 
-    changed = Signal()
-    """There is something new to show."""
-
     def __init__(self, session: Session, runner: Runner, reporter: Reporter) -> None:
-        self.line = ""
-        """How far it is, in words; "" where nothing runs."""
-        self._session, self._runner, self._reporter = session, runner, reporter
-
-    @property
-    def runs(self) -> bool:
-        """Whether a run is at work."""
-        return bool(self.line)
+        super().__init__(runner, reporter)
+        self._session = session
 
     def start(self, place: str, folder: Path) -> None:
         """Begin, or go on with what a run of the same session left in that folder.
@@ -79,30 +70,14 @@ class ClusterRun:
             self._reporter.fail(error)
             self.changed.emit()
             return
-        self.line = "Starting ..."
-        self._runner.start(partial(cluster_job, self._session.snapshot(), place, folder), self._receive, 1)
-        self.changed.emit()
+        self._begin("Starting ...", partial(cluster_job, self._session.snapshot(), place, folder), 1)
 
-    def cancel(self) -> None:
-        """Stop; what is done stays, and a start into the same folder goes on from there."""
-        self._runner.stop()
-        self.line = ""
-        self.changed.emit()
-
-    def _receive(self, item: object) -> None:
+    def _take(self, item: object) -> None:
         match item:
-            case Stage():
-                self.line = item.text
             case Told():
                 self._reporter.say(item.text)
             case Written():
                 self._reporter.say(f"Labels of all images are in {item.path}")
-            case Failed():
-                self.line = ""
-                self._reporter.fail(item.error)
-            case Finished():
-                self.line = ""
-        self.changed.emit()
 
 
 def cluster_job(contents: SessionContents, place: str, folder: Path, asker: Asker) -> Iterator[object]:

@@ -8,13 +8,12 @@ from pathlib import Path
 from threading import Event
 from typing import Final
 
-from psygnal import Signal
-
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.io.image_places import Finder, KnownImage
 from napari_fewshot.session.contents import SessionContents
 from napari_fewshot.session.folder import SessionFolder
 from napari_fewshot.ui.jobs import Failed, Stage
+from napari_fewshot.ui.line_job import LineJob
 from napari_fewshot.ui.ports import Asker, Runner
 from napari_fewshot.ui.reporting import Reporter
 
@@ -22,8 +21,8 @@ _NAP: Final = 0.1  # seconds, after which somebody who wants it to stop is heard
 _PAUSE: Final = 0.1  # seconds from telling how far it is until it is told again
 
 
-class Opening:
-    """Reads one session at a time, and hands it over.
+class Opening(LineJob):
+    """Reads one session at a time, and hands it over; until then, that at work and all on screen stay as they are.
 
     Parameters
     ----------
@@ -37,40 +36,22 @@ class Opening:
         Told what went wrong.
     """
 
-    changed = Signal()
-    """There is something new to show."""
-
     def __init__(
         self, runner: Runner, ask: Finder, take_up: Callable[[SessionContents, SessionFolder], None], reporter: Reporter
     ) -> None:
-        self.line = ""
-        """How far it is, in words; "" where nothing is opened."""
-        self._runner, self._ask, self._take_up, self._reporter = runner, ask, take_up, reporter
+        super().__init__(runner, reporter)
+        self._ask, self._take_up = ask, take_up
 
     def start(self, path: Path) -> None:
         """Open the session in a folder; one that is being opened is given up."""
-        self.line = "Opening the session ..."
-        self._runner.start(partial(reading_job, path), self._receive, 0)
-        self.changed.emit()
+        self._begin("Opening the session ...", partial(reading_job, path), 0)
 
-    def cancel(self) -> None:
-        """Stop; the session at work, and all that is on screen, stay as they are."""
-        self._runner.stop()
-        self.line = ""
-        self.changed.emit()
-
-    def _receive(self, item: object) -> None:
+    def _take(self, item: object) -> None:
         match item:
-            case Stage():
-                self.line = item.text
             case Question():
                 item.answer_with(self._ask(item.name, item.known))
             case Read():
                 self._show(item)
-            case Failed():
-                self.line = ""
-                self._reporter.fail(item.error)
-        self.changed.emit()
 
     def _show(self, read: "Read") -> None:
         self.line = ""
