@@ -11,7 +11,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
 from napari_fewshot.errors import FewShotError, SupportError
-from napari_fewshot.frames import FrameKey
+from napari_fewshot.frames import FrameKey, image_name
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import Session
 from napari_fewshot.support import LabelClass
@@ -31,7 +31,7 @@ from napari_fewshot.ui.ports import Layers, Runner, View
 from napari_fewshot.ui.proposing import Proposing
 from napari_fewshot.ui.prospects import Prospects
 from napari_fewshot.ui.reporting import Reporter
-from napari_fewshot.ui.review import Review, uid_of
+from napari_fewshot.ui.review import Review
 from napari_fewshot.ui.state import ObjectTool, Order, Overlay
 from napari_fewshot.ui.state_builder import StateBuilder
 from napari_fewshot.ui.teaching import Teaching, Unpainted
@@ -198,9 +198,9 @@ class Controller:
         """Say which axis of an image holds channels. What was taught on it before no longer fits and is forgotten."""
         self.sync.take_all_corrections()
         self._layers.set_channel_axis(uid, axis)
-        for key in [key for key in self.session.support.keys if uid_of(key) == uid]:
+        for key in [key for key in self.session.support.keys if image_name(key) == uid]:
             self.session.forget(key)
-        for tag in [tag for tag in self.session.support.tags if uid_of(tag.key) == uid]:
+        for tag in [tag for tag in self.session.support.tags if image_name(tag.key) == uid]:
             self.session.untag(tag.key)
         self._sync_frames()
 

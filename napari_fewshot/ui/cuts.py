@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from napari_fewshot.errors import SupportError
+from napari_fewshot.frames import image_name
 from napari_fewshot.session import FrameState, Session
 from napari_fewshot.support import BACKGROUND, UNLABELLED, Shot
 from napari_fewshot.ui.actions import Action
@@ -14,7 +15,6 @@ from napari_fewshot.ui.layer_sync import LayerSync
 from napari_fewshot.ui.palette import Palette
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, Layers
 from napari_fewshot.ui.proposing import Proposing
-from napari_fewshot.ui.review import uid_of
 from napari_fewshot.ui.teaching import Teaching, shot_labels
 from napari_fewshot.volumes.views import shots_across
 
@@ -68,7 +68,7 @@ class Cuts:
         MaskError
             If nothing of it is new.
         """
-        self._sync.ensure_labels(uid_of(cut.keys[0]))
+        self._sync.ensure_labels(image_name(cut.keys[0]))
         painted = np.stack([cut.line_of(self._sync.painted(key)) for key in cut.keys])  # (slices, W) or (slices, H)
         if not painted.any():
             self._palette.take_brush()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from napari_fewshot.errors import SupportError
-from napari_fewshot.frames import FrameKey
+from napari_fewshot.frames import FrameKey, image_name
 from napari_fewshot.session import FrameState, Session
 from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.keymap import with_key
@@ -12,7 +12,7 @@ from napari_fewshot.ui.next_step import percent
 from napari_fewshot.ui.palette import Palette
 from napari_fewshot.ui.ports import Layers
 from napari_fewshot.ui.proposing import Proposing
-from napari_fewshot.ui.review import Review, uid_of
+from napari_fewshot.ui.review import Review
 from napari_fewshot.ui.teaching import Teaching
 
 
@@ -62,7 +62,7 @@ class Deciding:
         key = self._sync.shown()
         self._sync.take_corrections(key)
         self._check_open(key)
-        self._sync.ensure_labels(uid_of(key))
+        self._sync.ensure_labels(image_name(key))
         self._sync.let_painted_stand(key)
         self._session.add_frames([self._sync.read_frame(key)])  # a shot outlives its layer
         accepted = self._session.accept(key)
@@ -186,7 +186,7 @@ class Deciding:
 
     def _write(self, keys: Sequence[FrameKey]) -> None:
         """Write what was accepted into labels layers, where nobody painted."""
-        for uid in {uid_of(key) for key in keys}:
+        for uid in {image_name(key) for key in keys}:
             self._sync.ensure_labels(uid)
         self._layers.write_accepted(
             [(key, labels) for key in keys if (labels := self._session.labels(key)) is not None]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from napari_fewshot.errors import ExportError
-from napari_fewshot.frames import FrameKey
+from napari_fewshot.frames import FrameKey, image_name
 from napari_fewshot.io.formats import OBJECTS, label_format
 from napari_fewshot.io.label_stack import LabelStack, PlaneNote
 from napari_fewshot.io.names import default_names
@@ -22,7 +22,6 @@ from napari_fewshot.ui.origins_export import Origins, origins_of
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, ExportChoice, ExportRequest, Layers, Runner, Stack, View
 from napari_fewshot.ui.recipes import Told, write_recipe_of
 from napari_fewshot.ui.reporting import Reporter
-from napari_fewshot.ui.review import uid_of
 
 
 class Exporting:
@@ -93,14 +92,14 @@ class Exporting:
         labels = stack.labels
         notes = {p: PlaneNote("painted") for p in np.ndindex(*labels.shape[:-2]) if labels[p].any()}
         for key in self._session.frames:
-            if uid_of(key) == uid and self._session.state(key) is FrameState.ACCEPTED:
+            if image_name(key) == uid and self._session.state(key) is FrameState.ACCEPTED:
                 notes[_position(key)] = PlaneNote("accepted")
-            elif uid_of(key) == uid and self._session.state(key) is FrameState.TAUGHT:
+            elif image_name(key) == uid and self._session.state(key) is FrameState.TAUGHT:
                 notes[_position(key)] = PlaneNote("painted")
         if with_proposals:
             for key in self._session.review_queue():
                 waiting = self._session.proposal(key)
-                if uid_of(key) == uid and waiting is not None:
+                if image_name(key) == uid and waiting is not None:
                     slice_ = labels[_position(key)]  # (H, W), a view
                     slice_[...] = np.where(slice_ == 0, waiting.labels, slice_)
                     notes[_position(key)] = PlaneNote("proposed", waiting.score)
@@ -122,7 +121,7 @@ class Exporting:
         """The objects (..., H, W) of an image, which follow what was painted since they were told apart."""
         ids = np.zeros(labels.shape, np.int32)
         for key in self._session.frames:
-            if uid_of(key) == uid:
+            if image_name(key) == uid:
                 known = self._session.objects(key, with_proposals=with_proposals)
                 found = followed(known, np.asarray(labels[_position(key)]), self._session.support)
                 if found is not None:
@@ -135,7 +134,7 @@ class Exporting:
         """Who labelled what, of the images that are exported."""
         by_uid, exported = {choice.uid: choice for choice in choices}, []
         for (uid, path), stack in zip(request.files, stacks, strict=True):
-            positions = {key: _position(key) for key in self._session.frames if uid_of(key) == uid}
+            positions = {key: _position(key) for key in self._session.frames if image_name(key) == uid}
             painted = replace(stack, labels=self._layers.export_stack(uid).labels)
             exported.append((request.origins_file(by_uid[uid], path), painted, positions))
         return origins_of(self._session, exported, request.origins_table)

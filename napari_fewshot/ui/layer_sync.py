@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_fewshot.errors import FewShotError, ImageError, MaskError
-from napari_fewshot.frames import Frame, FrameKey, Labels
+from napari_fewshot.frames import Frame, FrameKey, Labels, image_name
 from napari_fewshot.session import FrameState, Session
 from napari_fewshot.support import BACKGROUND, UNLABELLED
 from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.keymap import with_key
 from napari_fewshot.ui.objects import Objects
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, Layers
-from napari_fewshot.ui.review import uid_of
 
 LARGEST_ID = PAINTED_BACKGROUND - 1
 LabelMap = npt.NDArray[np.integer[Any]]
@@ -170,7 +169,7 @@ class LayerSync:
             return
         accepted = []
         for key in self._session.frames:
-            if uid_of(key) != uid or (labels := self._session.labels(key)) is None:
+            if image_name(key) != uid or (labels := self._session.labels(key)) is None:
                 continue
             if self._session.state(key) is FrameState.ACCEPTED:
                 accepted.append((key, labels))  # undo takes it out again
@@ -191,7 +190,7 @@ class LayerSync:
         if not self._layers.ensure_proposals(uid):
             return
         for key in self._session.review_queue():
-            if uid_of(key) == uid:
+            if image_name(key) == uid:
                 self._show_proposal(key)
 
     def show_proposals(self, keys: Sequence[FrameKey]) -> None:
@@ -201,7 +200,7 @@ class LayerSync:
             if self._session.proposal(key) is None:
                 gone.append(key)
             else:
-                self.ensure_proposals(uid_of(key))
+                self.ensure_proposals(image_name(key))
                 self._show_proposal(key)
         self._layers.clear_proposals(gone)
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_fewshot.errors import SupportError
-from napari_fewshot.frames import FrameKey, Instances
+from napari_fewshot.frames import FrameKey, Instances, image_name
 from napari_fewshot.session import Session
 from napari_fewshot.support import Shot
 from napari_fewshot.ui.actions import Action
@@ -16,7 +16,6 @@ from napari_fewshot.ui.keymap import with_key
 from napari_fewshot.ui.layer_sync import LayerSync
 from napari_fewshot.ui.objects import Objects
 from napari_fewshot.ui.ports import Layers
-from napari_fewshot.ui.review import uid_of
 from napari_fewshot.ui.state import ObjectTool
 from napari_fewshot.ui.teaching import Teaching
 
@@ -170,7 +169,7 @@ class ObjectEdits:
         self._layers.write_objects(key, ids)
         if not is_decided or there is None:
             return
-        self._sync.ensure_labels(uid_of(key))
+        self._sync.ensure_labels(image_name(key))
         before = self._sync.painted(key)
         after = relabelled(before.astype(np.uint8), np.maximum(there, 0), ids)
         self._layers.restore_painted(key, after.astype(np.int32))
@@ -202,12 +201,12 @@ class ObjectEdits:
             If it is a single slice, or has objects on no two of them.
         """
         key = self._sync.shown()
-        uid = uid_of(key)
+        uid = image_name(key)
         axes = next((image.stack_axes for image in self._layers.images() if image.uid == uid), "")
         if not axes:
             raise SupportError(f"'{self._layers.name(key)}' is a single slice; objects are linked through a stack")
         self._sync.take_all_corrections()
-        of_image = [k for k in self._session.frames if uid_of(k) == uid]
+        of_image = [k for k in self._session.frames if image_name(k) == uid]
         if sum(_is_any(self._session.objects(k, with_proposals=True)) for k in of_image) < 2:
             raise SupportError(f"there are no objects to link yet; press {with_key(Action.PROPOSE)} first")
         preferred = self._session.propagation.volume.along

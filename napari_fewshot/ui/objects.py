@@ -3,11 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from napari_fewshot.frames import FrameKey, Instances
+from napari_fewshot.frames import FrameKey, Instances, image_name
 from napari_fewshot.session import Session
 from napari_fewshot.support import BACKGROUND, UNLABELLED
 from napari_fewshot.ui.ports import Layers
-from napari_fewshot.ui.review import uid_of
 
 LabelMap = npt.NDArray[np.integer]
 
@@ -56,10 +55,10 @@ class Objects:
             self._was_on = True
             self._offered.clear()
             self._stale.update(self._session.frames)
-        if on_screen is not None and uid_of(on_screen) not in self._offered:
-            self._offered.add(uid_of(on_screen))
-            if self._layers.ensure_objects(uid_of(on_screen)):
-                self._forget(uid_of(on_screen))
+        if on_screen is not None and image_name(on_screen) not in self._offered:
+            self._offered.add(image_name(on_screen))
+            if self._layers.ensure_objects(image_name(on_screen)):
+                self._forget(image_name(on_screen))
         stale = [key for key in self._session.frames if key in self._stale] if self._stale else []
         self._stale.clear()
         for key in stale:
@@ -67,7 +66,7 @@ class Objects:
 
     def _forget(self, uid: str) -> None:
         """A new layer: nothing of the image is shown yet."""
-        frames = [key for key in self._session.frames if uid_of(key) == uid]
+        frames = [key for key in self._session.frames if image_name(key) == uid]
         for key in frames:
             self._shown.pop(key, None)
         self._stale.update(frames)
@@ -76,8 +75,8 @@ class Objects:
         ids, before = self._session.objects(key, with_proposals=True), self._shown.get(key)
         if ids is before:
             return
-        if self._layers.ensure_objects(uid_of(key)):
-            self._forget(uid_of(key))
+        if self._layers.ensure_objects(image_name(key)):
+            self._forget(image_name(key))
             before = None
         if ids is not None:
             self._layers.show_objects(key, ids)

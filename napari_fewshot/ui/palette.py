@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from napari_fewshot.errors import MaskError
-from napari_fewshot.frames import FrameKey
+from napari_fewshot.frames import FrameKey, image_name
 from napari_fewshot.session import Session
 from napari_fewshot.support import BACKGROUND, LabelClass
 from napari_fewshot.ui.layer_sync import LARGEST_ID, LayerSync
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, Layers
-from napari_fewshot.ui.review import uid_of
 
 
 class Palette:
@@ -112,15 +111,15 @@ class Palette:
         """Take the brush: on the proposal where one is open, on the labels otherwise, as on a cut through a stack."""
         cut = self._layers.cut()
         if cut is not None:
-            self._sync.ensure_labels(uid_of(cut.keys[0]))
+            self._sync.ensure_labels(image_name(cut.keys[0]))
             self._layers.take_brush(cut.keys[0], self.brush, on_proposal=False)
             return
         key = self._sync.shown()
         on_proposal = self._session.proposal(key) is not None
         if on_proposal:
-            self._sync.ensure_proposals(uid_of(key))
+            self._sync.ensure_proposals(image_name(key))
         else:
-            self._sync.ensure_labels(uid_of(key))
+            self._sync.ensure_labels(image_name(key))
         background = BACKGROUND if on_proposal else PAINTED_BACKGROUND
         value = background if self.brush == PAINTED_BACKGROUND else self.brush
         self._layers.take_brush(key, value, on_proposal=on_proposal)

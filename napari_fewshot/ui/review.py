@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
 
-from napari_fewshot.frames import Frame, FrameKey
+from napari_fewshot.frames import Frame, FrameKey, image_name
 from napari_fewshot.imaging.glimpse import Glimpse, likeness, unlike_every_shot
 from napari_fewshot.session import FrameState, Session
 from napari_fewshot.ui.jobs import Finished, Seen, glimpse_job
@@ -88,14 +88,14 @@ class Review:
         repainted = {uid for uid in changed if uid in before and before[uid].revision != images[uid].revision}
         self._known_images = images
         if repainted:
-            self._glimpses = {key: seen for key, seen in self._glimpses.items() if uid_of(key) not in repainted}
+            self._glimpses = {key: seen for key, seen in self._glimpses.items() if image_name(key) not in repainted}
         frames, rows = self._session.frames, self._rows
         if list(frames) == list(rows) and not changed:
             return
         self._rows = {}
         for place, key in enumerate(frames):
             row = rows.get(key)
-            if row is None or row.place != place or uid_of(key) in changed:
+            if row is None or row.place != place or image_name(key) in changed:
                 row = ReviewRow(key, self._name(key), place)
                 self._dirty.add(key)
             self._rows[key] = row
@@ -269,11 +269,6 @@ class Review:
 
     def _on_support(self, _: object = None) -> None:
         self._gains_are_old = True
-
-
-def uid_of(key: FrameKey) -> str:
-    """Return the image that a frame is of."""
-    return key if isinstance(key, str) else str(key[0])
 
 
 def _count(labels: npt.NDArray[np.integer]) -> dict[int, int]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from napari_fewshot.boxes import Box, box_labels, guessed_pixels
 from napari_fewshot.errors import MaskError, SupportError
-from napari_fewshot.frames import FrameKey
+from napari_fewshot.frames import FrameKey, image_name
 from napari_fewshot.models.registry import list_segmenters
 from napari_fewshot.session import Session
 from napari_fewshot.support import BACKGROUND, UNLABELLED, Shot, Tag
@@ -20,7 +20,6 @@ from napari_fewshot.ui.palette import Palette
 from napari_fewshot.ui.ports import PAINTED_BACKGROUND, Layers
 from napari_fewshot.ui.proposing import Proposing
 from napari_fewshot.ui.reporting import Reporter
-from napari_fewshot.ui.review import uid_of
 
 Unpainted = Literal["automatic", "background", "unknown"]
 """What unpainted pixels of a taught slice mean."""
@@ -68,7 +67,7 @@ class Teaching:
             If there is nothing.
         """
         key = self._sync.shown()
-        self._sync.ensure_labels(uid_of(key))
+        self._sync.ensure_labels(image_name(key))
         self._sync.take_objects(key)
         painted = self._sync.painted(key)
         boxes = self.boxes(key)
@@ -99,7 +98,7 @@ class Teaching:
             If something is painted or boxed on it.
         """
         key = self._sync.shown()
-        self._sync.ensure_labels(uid_of(key))
+        self._sync.ensure_labels(image_name(key))
         painted = self._sync.painted(key)
         if ((painted != 0) & (painted != PAINTED_BACKGROUND)).any():
             raise MaskError(
@@ -148,7 +147,7 @@ class Teaching:
 
     def contained(self, uid: str) -> str:
         """Say what slices of an image are said to contain, in words."""
-        tags = [tag for tag in self._session.support.tags if uid_of(tag.key) == uid]
+        tags = [tag for tag in self._session.support.tags if image_name(tag.key) == uid]
         if not tags:
             return ""
         ids = sorted({class_id for tag in tags for class_id in tag.class_ids})
