@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_fewshot.io.formats import LABEL_FORMATS, LabelFormat
+from napari_fewshot.io.formats import LABEL_FORMATS, OBJECTS, LabelFormat
 from napari_fewshot.io.ome_zarr import is_zarr
 from napari_fewshot.ui.ports import ExportChoice, ExportRequest
 
@@ -117,11 +117,17 @@ class ExportDialog(QDialog):
         super().accept()
 
     def _beside(self, request: ExportRequest) -> list[Path]:
-        """Files with who labelled what."""
+        """Files with the numbers of objects, and with who labelled what."""
+        by_uid, chosen = {choice.uid: choice for choice in self._choices}, self._chosen()
+        files = [
+            self._replaced(chosen.beside(path, OBJECTS))
+            for uid, path in request.files
+            if by_uid[uid].told_apart and not chosen.joint
+        ]
         if not request.with_origins or not request.files:
-            return []
-        by_uid = {choice.uid: choice for choice in self._choices}
-        return [*(request.origins_file(by_uid[uid], path) for uid, path in request.files), request.origins_table]
+            return files
+        origins = [request.origins_file(by_uid[uid], path) for uid, path in request.files]
+        return [*files, *origins, request.origins_table]
 
     def _may_replace(self, existing: Sequence[Path]) -> bool:
         names = "\n".join(path.name for path in existing[:10]) + ("\n..." if len(existing) > 10 else "")

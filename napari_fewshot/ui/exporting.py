@@ -63,7 +63,7 @@ class Exporting:
             raise ExportError("there are no labels to export yet; paint and teach, or accept a proposal, first")
         names = default_names(name for _, name in layers)
         choices = [
-            ExportChoice(uid, name, file, self._layers.source_of(uid))
+            ExportChoice(uid, name, file, self._layers.source_of(uid), self._session.settings.instances)
             for (uid, name), file in zip(layers, names, strict=True)
         ]
         request = self._view.ask_export(choices)

@@ -47,6 +47,8 @@ class ExportChoice:
     name: str
     file_name: str
     source: Path | None = None
+    told_apart: bool = False
+    """Whether the numbers of its objects are written beside it, in formats that do not list objects."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from napari_fewshot.evaluation.instance_metrics import ObjectCounts, count_objec
 from napari_fewshot.models import load_segmenter
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session.loading import LoadedSegmenter
-from napari_fewshot.ui.ports import ExportRequest
+from napari_fewshot.ui.ports import ExportChoice, ExportRequest
 from tests.ui.conftest import wait_for_threads
 
 SLICES, SIZE = 5, 96
@@ -95,10 +95,15 @@ def test_touching_cells_are_told_apart_after_three_shots(cells: Any, tmp_path: P
     np.testing.assert_array_equal(again.objects(("cells", 3)), kept)
     assert again.settings.instances
 
-    dock.ask_export = lambda choices: ExportRequest((("cells", tmp_path / "cells.tif"),), with_proposals=True)
+    asked: list[ExportChoice] = []
+    dock.ask_export = lambda choices: (
+        asked.extend(choices),
+        ExportRequest((("cells", tmp_path / "cells.tif"),), with_proposals=True),
+    )[1]
     dock.controller._view = dock
     dock.controller.export()
     wait_for_threads(dock)
+    assert [choice.told_apart for choice in asked] == [True]
     written = tifffile.imread(tmp_path / "cells_objects.tif")
     np.testing.assert_array_equal(written, layer.data)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "cells.tif") > 0, written > 0)

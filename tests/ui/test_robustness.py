@@ -291,6 +291,28 @@ def test_the_export_dialog_asks_before_it_replaces_files(
     dialog.deleteLater()
 
 
+@pytest.mark.parametrize(("name", "file"), [("tiff", "a_labels_objects.tif"), ("ome-zarr", "image_objects.zarr")])
+def test_the_export_dialog_asks_before_it_replaces_numbers_of_objects(
+    name: str, file: str, opened: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, dock = opened(BrightnessSegmenter())
+    (tmp_path / "image.zarr").mkdir()
+    (tmp_path / "image_objects.zarr" / "labels" / "labels").mkdir(parents=True)
+    (tmp_path / "a_labels_objects.tif").write_bytes(b"precious")
+    source = tmp_path / "image.zarr" if name == "ome-zarr" else None
+    asked: list[str] = []
+    monkeypatch.setattr(
+        QMessageBox, "question", lambda *args: (asked.append(args[2]), QMessageBox.StandardButton.No)[1]
+    )
+    for told_apart in (True, False):
+        dialog = ExportDialog([ExportChoice("a", "a", "a_labels.tif", source, told_apart)], tmp_path, dock)
+        dialog.format.setCurrentIndex([each.name for each in LABEL_FORMATS].index(name))
+        dialog.accept()
+        assert dialog.result() == (ExportDialog.DialogCode.Rejected if told_apart else ExportDialog.DialogCode.Accepted)
+        dialog.deleteLater()
+    assert len(asked) == 1 and (file if source is None else "labels") in asked[0]
+
+
 def test_the_export_dialog_names_files_as_the_format_does(opened: Callable[..., Any], tmp_path: Path) -> None:
     _, dock = opened(BrightnessSegmenter())
     (tmp_path / "image.zarr").mkdir()
