@@ -14,7 +14,7 @@ from napari_fewshot.instances.hills import Hills
 from napari_fewshot.instances.objects import without_small
 from napari_fewshot.instances.scale import Scale
 from napari_fewshot.instances.splitting import Clues, filled, in_one_piece
-from napari_fewshot.instances.tuning import Chosen, Rehearsed, Table, best_area
+from napari_fewshot.instances.tuning import Chosen, Rehearsed, Table, best_area, best_in_rounds
 
 _THRESHOLDS: Final = (0.5, 0.3, 0.4, 0.6, 0.7)
 _SEEDINESS: Final = (0.1, 0.3, 0.5)
@@ -79,10 +79,12 @@ def choose_growth(shots: Sequence[tuple[Rehearsed, Sprouts]], radius: float) -> 
         merit, f1, least = best_area([table.cut(0) for table in tables], small)
         return merit, f1, replace(settings, min_area=least)
 
-    best = max((tried(GrowSettings(threshold=t)) for t in _THRESHOLDS), key=lambda found: found[0])
-    others = [replace(best[2], seediness=s) for s in _SEEDINESS if s != best[2].seediness]
-    best = max([best, *map(tried, others)], key=lambda found: found[0])
-    return Chosen(best[2], radius, best[1], best[0])
+    return best_in_rounds(
+        tried,
+        radius,
+        [GrowSettings(threshold=t) for t in _THRESHOLDS],
+        lambda best: (replace(best, seediness=s) for s in _SEEDINESS if s != best.seediness),
+    )
 
 
 def better(usual: Chosen, other: Chosen) -> Chosen:

@@ -1,8 +1,8 @@
 """How to tell objects apart, chosen on what was taught: whatever finds most objects of shots that were left out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ _DEPTHS: Final = (0.02, 0.05, 0.1, 0.16, 0.25, 0.4, 1e9)
 _LEAST: Final = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45)
 _PARTS: Final = 0.5  # an even say
 _STRICT: Final = (0.5, 0.6, 0.7, 0.8)  # of the IoU: several, so that a few objects more or less do not decide
+
+Settings = TypeVar("Settings", SplitSettings, GrowSettings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,13 +91,39 @@ def choose(shots: Sequence[Rehearsed], radius: float) -> Chosen:
     reduced = [shot.at(scale) for shot in shots]
     if not any(shot.truth.any() for shot in reduced):
         return Chosen(SplitSettings(), radius)
-    small = radius / scale.step
-    first = [SplitSettings(relief=r, smoothing=s) for r in _RELIEFS for s in _SMOOTHINGS]
-    best = max((_tried(reduced, each, small) for each in first), key=lambda found: found[0])
-    others = [replace(best[2], threshold=t) for t in _THRESHOLDS if t != best[2].threshold]
-    best = max([best, *(_tried(reduced, each, small) for each in others)], key=lambda found: found[0])
-    others = [replace(best[2], parts=_PARTS, threshold=t) for t in _THRESHOLDS if abs(t - best[2].threshold) < 0.15]
-    best = max([best, *(_tried(reduced, each, small) for each in others)], key=lambda found: found[0])
+    return best_in_rounds(
+        lambda settings: _tried(reduced, settings, radius / scale.step),
+        radius,
+        [SplitSettings(relief=r, smoothing=s) for r in _RELIEFS for s in _SMOOTHINGS],
+        lambda best: (replace(best, threshold=t) for t in _THRESHOLDS if t != best.threshold),
+        lambda best: (replace(best, parts=_PARTS, threshold=t) for t in _THRESHOLDS if abs(t - best.threshold) < 0.15),
+    )
+
+
+def best_in_rounds(
+    tried: Callable[[Settings], tuple[float, float, Settings]],
+    radius: float,
+    first: Iterable[Settings],
+    *others: Callable[[Settings], Iterable[Settings]],
+) -> Chosen:
+    """Choose what has the largest merit of some settings, then of what each round makes of the best.
+
+    Parameters
+    ----------
+    tried
+        Returns merit, F1 at 0.5, and the settings with what is found along with trying them.
+    radius
+        Of a usual object, in pixels.
+    first
+        To begin with.
+    others
+        Return what else to try, given the best so far.
+    """
+    best = max(map(tried, first), key=lambda found: found[0])
+    for more in others:
+        for settings in more(best[2]):
+            found = tried(settings)
+            best = found if found[0] > best[0] else best
     return Chosen(best[2], radius, best[1], best[0])
 
 
