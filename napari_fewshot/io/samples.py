@@ -6,7 +6,7 @@ with masks to compare with: true ones of the synthetic cells, ones computed by a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -125,12 +125,7 @@ def synthetic_cells_with_truth(seed: int = 0) -> list[LayerData]:
         An image layer and a labels layer, 1 cell body and 2 nucleus.
     """
     phantom = touching_cells(seed=seed)
-    place = {"scale": phantom.spacing, "units": ("um",) * 3, "axis_labels": ("z", "y", "x")}
-    top = int(np.percentile(phantom.image, 99.9))
-    return [
-        (phantom.image, {"name": "cells", "contrast_limits": (0, top), **place}, "image"),
-        (phantom.labels.astype(np.uint8), {"name": "cells truth", **place}, "labels"),
-    ]
+    return _layers_of(phantom, "cells", "truth", phantom.labels.astype(np.uint8))
 
 
 def numbered_cells() -> list[LayerData]:
@@ -144,13 +139,18 @@ def numbered_cells() -> list[LayerData]:
         An image layer (9, 192, 192) uint16 and a labels layer int32, 0 on all slices but `NUMBERED`.
     """
     phantom = _numbered_phantom()
-    place = {"scale": phantom.spacing, "units": ("um",) * 3, "axis_labels": ("z", "y", "x")}
-    top = int(np.percentile(phantom.image, 99.9))
     shown = np.zeros_like(phantom.instances, np.int32)
     shown[list(NUMBERED)] = phantom.instances[list(NUMBERED)]
+    return _layers_of(phantom, "numbered cells", "objects", shown)
+
+
+def _layers_of(phantom: Phantom, name: str, what: str, labels: npt.NDArray[Any]) -> list[LayerData]:
+    """The image of a phantom, and labels (Z, Y, X) of it that are called ``NAME WHAT``."""
+    place = {"scale": phantom.spacing, "units": ("um",) * 3, "axis_labels": ("z", "y", "x")}
+    top = int(np.percentile(phantom.image, 99.9))
     return [
-        (phantom.image, {"name": "numbered cells", "contrast_limits": (0, top), **place}, "image"),
-        (shown, {"name": "numbered cells objects", **place}, "labels"),
+        (phantom.image, {"name": name, "contrast_limits": (0, top), **place}, "image"),
+        (labels, {"name": f"{name} {what}", **place}, "labels"),
     ]
 
 
@@ -212,20 +212,9 @@ def cells_sample(seed: int = 0, make: Callable[..., Phantom] = touching_cells) -
         ``functools.partial(touching_cells, shape=(4, 96, 96))``.
     """
     phantom = make(seed=seed)
-    spacing = phantom.spacing
-    frames = Frame.of_stack("cells", phantom.image, spacing[1:], step=spacing[0])
     classes = [LabelClass(CELL, "cell body", "#3182bd"), LabelClass(NUCLEUS, "nucleus", "#e6550d")]
-    return Sample(
-        name="synthetic_cells",
-        title="Synthetic stack of touching cells",
-        frames=frames,
-        masks={frame.key: mask for frame, mask in zip(frames, phantom.labels, strict=True)},
-        masks_are_true=True,
-        rule="known from the simulation",
-        classes=tuple(c for c in classes if (phantom.labels == c.id).any()),
-        spacing=spacing,
-        unit=phantom.unit,
-    )
+    there = tuple(c for c in classes if (phantom.labels == c.id).any())
+    return _sample_of(phantom, "cells", "synthetic_cells", "Synthetic stack of touching cells", there)
 
 
 def numbered_sample(seed: int = 0, make: Callable[..., Phantom] | None = None) -> Sample:
@@ -237,19 +226,24 @@ def numbered_sample(seed: int = 0, make: Callable[..., Phantom] | None = None) -
         See `cells_sample`; by default it is the stack of `numbered_cells`.
     """
     phantom = (make or _numbered_phantom)(seed=seed)
-    spacing = phantom.spacing
-    frames = Frame.of_stack("numbered cells", phantom.image, spacing[1:], step=spacing[0])
+    classes = (LabelClass(CELL, "cell", "#3182bd"),)
+    sample = _sample_of(phantom, "numbered cells", "numbered_cells", "Synthetic stack of numbered cells", classes)
+    numbered = zip(sample.frames, phantom.instances, strict=True)
+    return replace(sample, instances={frame.key: ids.astype(np.int32) for frame, ids in numbered})
+
+
+def _sample_of(phantom: Phantom, stack: str, name: str, title: str, classes: tuple[LabelClass, ...]) -> Sample:
+    frames = Frame.of_stack(stack, phantom.image, phantom.spacing[1:], step=phantom.spacing[0])
     return Sample(
-        name="numbered_cells",
-        title="Synthetic stack of numbered cells",
+        name=name,
+        title=title,
         frames=frames,
         masks={frame.key: mask for frame, mask in zip(frames, phantom.labels, strict=True)},
         masks_are_true=True,
         rule="known from the simulation",
-        classes=(LabelClass(CELL, "cell", "#3182bd"),),
-        spacing=spacing,
+        classes=classes,
+        spacing=phantom.spacing,
         unit=phantom.unit,
-        instances={frame.key: ids.astype(np.int32) for frame, ids in zip(frames, phantom.instances, strict=True)},
     )
 
 
