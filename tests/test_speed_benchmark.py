@@ -1,6 +1,7 @@
 """The speed benchmark runs; what it finds on images this small says nothing."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +61,10 @@ def test_it_prints_a_table_and_draws_a_plot(run: tuple[str, Path]) -> None:
     assert text.count("| mica |") == 3  # time of a frame, the large stack, and the large image
     with Image.open(folder / "speed.png") as plot:
         assert plot.width > plot.height > 300
+
+
+def test_listing_is_timed_however_images_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(RUN.with_name("listing.py")))["main"](12)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[1].split("  ")[0].strip() for line in lines] == ["a folder", "a pattern", "one by one"]
+    assert all(line.startswith("12 files") and float(line.split()[-2]) < 5 for line in lines)
