@@ -26,7 +26,8 @@ from napari_fewshot.training.episodes import class_values, falling, patches, rel
 from napari_fewshot.training.pictures import PictureSet
 from napari_fewshot.training.sources import Sources
 
-_INDEX: Final = "bank.json"
+INDEX: Final = "bank.json"
+"""The file that says what is in a bank."""
 _FINEST: Final = 4
 """Stride of the finest level that is kept: finer ones would take most of the room."""
 
@@ -80,7 +81,7 @@ class FeatureBank:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        told = json.loads((folder / _INDEX).read_text("utf-8"))
+        told = json.loads((folder / INDEX).read_text("utf-8"))
         self.levels = tuple(Level(stride, alignment) for stride, alignment in told["levels"])
         self.crops = int(told["crops"])
         self._labels: npt.NDArray[np.uint8] = np.load(folder / "labels.npy", mmap_mode="r")
@@ -126,16 +127,30 @@ def open_bank(
     device
         On which features are computed.
     """
-    if not (folder / _INDEX).is_file():
-        make_folder(folder.parent)
-        partial = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.partial")
-        try:
-            _fill(partial, settings, backbone.to(device), sources().labelled(), seed, device)
-            if not folder.exists():  # somebody else may have been faster: theirs is the same
-                partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    complete(folder, lambda empty: _fill(empty, settings, backbone.to(device), sources().labelled(), seed, device))
     return FeatureBank(folder)
+
+
+def complete(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Fill the folder of a bank where it is not there yet; it becomes visible under its name when it is complete.
+
+    Parameters
+    ----------
+    folder
+        Of the bank, with its `INDEX`.
+    fill
+        Makes the folder that it is given, and writes the files.
+    """
+    if (folder / INDEX).is_file():
+        return
+    make_folder(folder.parent)
+    partial = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.partial")
+    try:
+        fill(partial)
+        if not folder.exists():  # somebody else may have been faster: theirs is the same
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def bank_name(settings: BankSettings, backbone_key: str, origin: str, seed: int) -> str:
@@ -165,7 +180,7 @@ def _fill(folder: Path, settings: BankSettings, backbone: Backbone, sources: Sou
         labels[group * settings.crops : (group + 1) * settings.crops] = known.numpy().astype(np.uint8)
     del labels, arrays  # which writes what is left to write
     told = {"levels": [(level.stride, level.alignment) for level in levels], "crops": settings.crops}
-    (folder / _INDEX).write_text(json.dumps(told), "utf-8")
+    (folder / INDEX).write_text(json.dumps(told), "utf-8")
 
 
 def _draw_group(rng: np.random.Generator, sources: Sources, settings: BankSettings) -> tuple[Tensor, Tensor]:

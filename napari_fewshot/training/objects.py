@@ -6,12 +6,10 @@ of an object and of those next to it, and some of none.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +20,6 @@ from torch import Tensor, nn
 from napari_fewshot.errors import SettingsError
 from napari_fewshot.instances.objects import EIGHT
 from napari_fewshot.instances.tuning import usual_radius
-from napari_fewshot.io.atomic import make_folder
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
 from napari_fewshot.models.blocks.metric_learning import (
     EmbeddingConfig,
@@ -36,12 +33,12 @@ from napari_fewshot.models.heads import channels_of, header_of
 from napari_fewshot.models.loading import load_backbone
 from napari_fewshot.models.registry import backbone_card
 from napari_fewshot.training.augmentation import change, crop, draw_look, draw_view
+from napari_fewshot.training.bank import INDEX, complete
 from napari_fewshot.training.pictures import Picture, PictureSet, read_objects
-from napari_fewshot.training.products import Product, in_half_precision
+from napari_fewshot.training.products import Product, card_on_features, in_half_precision
 from napari_fewshot.training.sources import Sources
 from napari_fewshot.training.stages import Bench, Ready, StageKind
 
-_INDEX: Final = "bank.json"
 _PIXELS: Final = NEIGHBOURS * PER_OBJECT + BACKGROUND_PIXELS
 _NO_PIXEL: Final = -1
 _RADII: Final = (4.0, 32.0)
@@ -155,15 +152,7 @@ def open_pixels(
     SettingsError
         If no picture has numbered objects.
     """
-    if not (folder / _INDEX).is_file():
-        make_folder(folder.parent)
-        partial = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.partial")
-        try:
-            _fill(partial, settings, backbone.to(device), numbered_sets(sources()), seed, device)
-            if not folder.exists():  # somebody else may have been faster: theirs is the same
-                partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    complete(folder, lambda empty: _fill(empty, settings, backbone.to(device), numbered_sets(sources()), seed, device))
     return PixelBank(folder, settings.batch)
 
 
@@ -203,7 +192,7 @@ def _fill(
             if name == "ids":
                 arrays[name][number, len(value) :] = _NO_PIXEL
     arrays.clear()  # which writes what is left to write
-    (folder / _INDEX).write_text(json.dumps({"crops": settings.crops}), "utf-8")
+    (folder / INDEX).write_text(json.dumps({"crops": settings.crops}), "utf-8")
 
 
 def _draw(
@@ -277,19 +266,7 @@ def _header(settings: ObjectSettings) -> dict[str, str]:
 
 def _card(settings: ObjectSettings, parameters: int) -> dict[str, Any]:
     config, backbone = _config(settings)
-    return {
-        "backbone": settings.backbone,
-        "architecture": {
-            "network": f"{EmbeddingHead.__name__}, half precision",
-            "method": NAME,
-            "parameters": parameters,
-            "config": asdict(config),
-        },
-        "input": {
-            "features": backbone.key,
-            "levels": {f"stride {s}": f"{channels} channels" for s, channels in channels_of(backbone).items()},
-        },
-    }
+    return card_on_features(settings.backbone, backbone, NAME, EmbeddingHead, config, parameters)
 
 
 EMBEDDING: Final = Product(

@@ -103,13 +103,30 @@ def _head_header(settings: Any) -> dict[str, str]:
 
 def _head_card(settings: Any, parameters: int) -> dict[str, Any]:
     method, backbone = untrained(settings)
+    return card_on_features(settings.backbone, backbone, method.name, type(method.head), method.config, parameters)
+
+
+def card_on_features(
+    name: str, backbone: Backbone, method: str, head: type[nn.Module], config: Any, parameters: int
+) -> dict[str, Any]:
+    """Return what a card says of a network on the features of a backbone.
+
+    Parameters
+    ----------
+    name, backbone
+        What recipes call it, and itself.
+    method
+        That uses the network.
+    head, config, parameters
+        What the network is, its sizes (a dataclass), and how many numbers it has.
+    """
     return {
-        "backbone": settings.backbone,
+        "backbone": name,
         "architecture": {
-            "network": f"{type(method.head).__name__}, half precision",
-            "method": method.name,
+            "network": f"{head.__name__}, half precision",
+            "method": method,
             "parameters": parameters,
-            "config": asdict(method.config),
+            "config": asdict(config),
         },
         "input": {
             "features": backbone.key,
