@@ -1,21 +1,22 @@
 """What happens when a person presses something: between the session and the window, knowing neither Qt nor napari.
 
 Every command of the dock, and every change in the viewer, is a method here; parts of the controller do the work, each
-in its own module: `LayerSync`, `Palette`, `Teaching`, `Proposing`, `Deciding`, `Review`, `Doubt`, `Exporting`.
+in its own module: `Choosing`, `LayerSync`, `Palette`, `Teaching`, `Proposing`, `Deciding`, `Review`, `Doubt`,
+`Exporting`.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
-from napari_fewshot.errors import FewShotError, SupportError
-from napari_fewshot.frames import FrameKey, image_name
+from napari_fewshot.errors import SupportError
+from napari_fewshot.frames import FrameKey
 from napari_fewshot.segmenter import SegmenterSettings
 from napari_fewshot.session import Session
 from napari_fewshot.support import LabelClass
 from napari_fewshot.ui.actions import Action
+from napari_fewshot.ui.choosing import Choosing
 from napari_fewshot.ui.cuts import Cuts
 from napari_fewshot.ui.deciding import Deciding
 from napari_fewshot.ui.doubt import Doubt
@@ -30,7 +31,7 @@ from napari_fewshot.ui.palette import Palette
 from napari_fewshot.ui.ports import Layers, Runner, View
 from napari_fewshot.ui.proposing import Proposing
 from napari_fewshot.ui.prospects import Prospects
-from napari_fewshot.ui.reporting import Reporter
+from napari_fewshot.ui.reporting import Reporter, reported, watched
 from napari_fewshot.ui.review import Review
 from napari_fewshot.ui.state import ObjectTool, Order, Overlay
 from napari_fewshot.ui.state_builder import StateBuilder
@@ -38,45 +39,6 @@ from napari_fewshot.ui.teaching import Teaching, Unpainted
 from napari_fewshot.ui.upkeep import Upkeep
 
 _REDRAW_SECONDS = 0.25  # at most this often while results stream in
-
-_P = ParamSpec("_P")
-
-
-def _reported(
-    method: "Callable[Concatenate[Controller, _P], None]",
-) -> "Callable[Concatenate[Controller, _P], None]":
-    """Show what goes wrong instead of letting it pass: a person's mistake as a message, a defect in full."""
-
-    @wraps(method)
-    def command(self: "Controller", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        self.reporter.error = ""
-        try:
-            method(self, *args, **kwargs)
-        except FewShotError as error:
-            self.reporter.fail(error)
-        except Exception as error:
-            self.reporter.fail(error)
-            self.refresh()
-            raise
-        self.refresh()
-
-    return command
-
-
-def _watched(
-    method: "Callable[Concatenate[Controller, _P], None]",
-) -> "Callable[Concatenate[Controller, _P], None]":
-    """Show what a person can mend also where nothing was pressed: sliders moved, layers came or went."""
-
-    @wraps(method)
-    def reaction(self: "Controller", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            method(self, *args, **kwargs)
-        except FewShotError as error:
-            self.reporter.fail(error)
-        self.refresh()
-
-    return reaction
 
 
 class Controller:
@@ -141,6 +103,9 @@ class Controller:
             session, layers, self.sync, self.palette, self.teaching, self.proposing, self.review
         )  # fmt: skip
         self.edits = ObjectEdits(session, layers, self.sync, self.objects, self.teaching)
+        self.choosing = Choosing(
+            session, layers, self.sync, self.proposing, self.prospects, forecast, upkeep, self.review
+        )  # fmt: skip
         self.exporting = Exporting(session, view, layers, exporter, self.reporter)
         self._builder = StateBuilder(
             session, layers, reporter=self.reporter, palette=self.palette, teaching=self.teaching, cuts=self.cuts,
@@ -156,13 +121,13 @@ class Controller:
         self.layers_changed()
 
     # ------------------------------------------------------------------ what happens in the viewer
-    @_watched
+    @watched
     def layers_changed(self) -> None:
         """Catch up with layers that came, went, or were renamed."""
-        self._sync_frames()
+        self.choosing.follow_frames()
         self.proposing.prepare()
 
-    @_watched
+    @watched
     def slice_changed(self) -> None:
         """Catch up with sliders, with the selected layer, and with what was painted before they moved."""
         left, now = self.sync.last_shown, self.sync.shown_or_none()
@@ -172,7 +137,7 @@ class Controller:
         if left != now:
             self.proposing.prepare()
 
-    @_watched
+    @watched
     def edited(self) -> None:
         """Catch up with a stroke: on a proposal it is a correction."""
         key = self.sync.shown_or_none()
@@ -185,56 +150,37 @@ class Controller:
         self.refresh()
 
     # ------------------------------------------------------------------ choices
-    @_reported
+    @reported
     def choose_image(self, uid: str, chosen: bool) -> None:
         """Label an image, or leave it alone."""
-        self.sync.take_all_corrections()
-        self._layers.choose(uid, chosen)
-        self._sync_frames()
-        self.proposing.prepare()
+        self.choosing.choose_image(uid, chosen)
 
-    @_reported
+    @reported
     def set_channel_axis(self, uid: str, axis: int | None) -> None:
         """Say which axis of an image holds channels. What was taught on it before no longer fits and is forgotten."""
-        self.sync.take_all_corrections()
-        self._layers.set_channel_axis(uid, axis)
-        for key in [key for key in self.session.support.keys if image_name(key) == uid]:
-            self.session.forget(key)
-        for tag in [tag for tag in self.session.support.tags if image_name(tag.key) == uid]:
-            self.session.untag(tag.key)
-        self._sync_frames()
+        self.choosing.set_channel_axis(uid, axis)
 
-    @_reported
+    @reported
     def set_depth_axis(self, uid: str, axis: int | None) -> None:
         """Say which axis of an image is its depth."""
-        self._layers.set_depth_axis(uid, axis)
-        self.session.add_frames(self._layers.frames())
-        if self.session.propagation.volume.are_used:
-            self._propose_anew()
+        self.choosing.set_depth_axis(uid, axis)
 
-    @_reported
+    @reported
     def use_settings(self, settings: SegmenterSettings) -> None:
         """Work with another method, backbone or device from the next run on."""
-        self.upkeep.pause()
-        self.session.use(settings)
-        self.prospects.forget()
-        self.proposing.prepare()
+        self.choosing.use_settings(settings)
 
-    @_reported
+    @reported
     def separate_objects(self, separate: bool) -> None:
         """Say whether objects that touch are told apart; open proposals are made anew."""
-        if separate == self.session.settings.instances:
-            return
-        self.edits.put_away()
-        self.sync.take_all_corrections()
-        self.session.use(replace(self.session.settings, instances=separate))
-        self.prospects.forget()
-        self.proposing.refresh(self.sync.shown_or_none())
+        if separate != self.session.settings.instances:
+            self.edits.put_away()
+            self.choosing.separate_objects(separate)
 
     def _use_model(self, backbone: str) -> None:
         self.use_settings(replace(self.session.settings, backbone=backbone))
 
-    @_reported
+    @reported
     def want_model(self, wanted: bool) -> None:
         """Say whether the backbone is to be a model of timm, by name."""
         if wanted:
@@ -242,103 +188,92 @@ class Controller:
         else:
             self._models.close()
 
-    @_reported
+    @reported
     def name_model(self, name: str) -> None:
         """Name a model of timm; it is used as soon as it is known that there is one, and its terms are shown."""
         self._models.name(name)
 
-    @_reported
+    @reported
     def use_propagation(self, changed: Mapping[str, Any]) -> None:
         """Make proposals in another way from the next run on: fields of `PropagationSettings` that change."""
-        before = self.session.propagation
-        self.session.propagation = replace(before, **changed)
-        if self.session.propagation.volume != before.volume:  # each slice is seen beside others now, or no longer
-            self._propose_anew()
+        self.choosing.use_propagation(changed)
 
-    def _propose_anew(self) -> None:
-        self.sync.take_all_corrections()
-        self.proposing.refresh(self.sync.shown_or_none())
-
-    @_reported
+    @reported
     def set_unpainted(self, meaning: Unpainted) -> None:
         """Say what unpainted pixels of a slice mean when it is taught."""
         self.teaching.unpainted = meaning
 
-    @_reported
+    @reported
     def set_refresh_after_decision(self, refresh: bool) -> None:
         """Say whether open proposals are made anew after each decision."""
         self.proposing.refresh_after_decision = refresh
 
-    @_reported
+    @reported
     def set_accept_score(self, score: float) -> None:
         """Accept all at or above this score, in [0, 1], when asked."""
         self.deciding.accept_score = score
 
-    @_reported
+    @reported
     def set_limits(self, memory_gib: float, disk_gib: float) -> None:
         """Keep no more than this of what was computed, in memory and on the disk."""
-        self.prospects.forget()
-        self.upkeep.set_limits(memory_gib, disk_gib)
-        self.proposing.prepare()
+        self.choosing.set_limits(memory_gib, disk_gib)
 
-    @_reported
+    @reported
     def clear_features(self) -> None:
         """Give up what was computed, if a person is sure."""
         if self._view.confirm(
             "Remove everything that is kept of images in memory and on the disk? Nothing that you painted, taught or "
             "accepted is lost, but the next proposals take longer."
         ):
-            self.prospects.forget()
-            self.upkeep.clear()
+            self.choosing.clear_features()
 
-    @_reported
+    @reported
     def set_prepare(self, prepare: bool) -> None:
         """Say whether images are prepared while somebody paints."""
-        self.upkeep.set_prepare(prepare)
-        self.proposing.prepare()
+        self.choosing.set_prepare(prepare)
 
     # ------------------------------------------------------------------ classes
-    @_reported
+    @reported
     def add_class(self) -> None:
         """Add a class with the next free id and take it as the brush."""
         self.palette.add()
 
-    @_reported
+    @reported
     def change_class(self, changed: LabelClass) -> None:
         """Give a class another name or colour."""
         self.palette.change(changed)
 
-    @_reported
+    @reported
     def remove_brush_class(self) -> None:
         """Remove the class of the brush, if it is painted nowhere."""
         self.palette.remove(self.palette.brush)
 
-    @_reported
+    @reported
     def select_brush(self, value: int) -> None:
         """Take a class, or the painted background, as the brush."""
         self.palette.select(value)
         self.proposing.begin_to_prepare()
 
-    @_reported
+    @reported
     def next_class(self) -> None:
         """Take the next class of the list as the brush; after the last comes background."""
         self.palette.select(self.palette.next())
         self.proposing.begin_to_prepare()
 
     # ------------------------------------------------------------------ teaching
-    @_reported
+    @reported
     def paint(self) -> None:
         """Take the brush: on the proposal where one is open, on the labels otherwise."""
         self.palette.take_brush()
         self.proposing.begin_to_prepare()
 
-    @_reported
+    @reported
     def draw_boxes(self) -> None:
         """Let boxes of the selected class be drawn."""
         self.palette.draw_boxes(self.sync.shown())
         self.proposing.begin_to_prepare()
 
-    @_reported
+    @reported
     def teach(self) -> None:
         """Learn from what is painted, or in boxes, on the slice, or the cut through a stack, on screen."""
         cut = self.cuts.shown
@@ -347,100 +282,100 @@ class Controller:
         else:
             self.teaching.teach()
 
-    @_reported
+    @reported
     def nothing_here(self) -> None:
         """Teach that the slice on screen holds none of the classes."""
         self.teaching.nothing_here()
 
-    @_reported
+    @reported
     def say_contains(self, class_id: int, contained: bool) -> None:
         """Say whether the slice on screen contains a class, without saying where."""
         self.teaching.say_contains(class_id, contained)
 
     # ------------------------------------------------------------------ proposing
-    @_reported
+    @reported
     def propose(self) -> None:
         """Propose for every slice that is not decided, the one on screen first."""
         self.sync.take_all_corrections()
-        self._sync_frames()
+        self.choosing.follow_frames()
         self.proposing.propose()
 
-    @_reported
+    @reported
     def cancel(self) -> None:
         """Stop proposing."""
         self.proposing.cancel()
 
     # ------------------------------------------------------------------ deciding
-    @_reported
+    @reported
     def accept(self) -> None:
         """Accept the proposal on screen, with what a person painted over it; it becomes a further shot."""
         self.deciding.accept()
 
-    @_reported
+    @reported
     def accept_above(self) -> None:
         """Accept every open proposal with at least the chosen score."""
         self.deciding.accept_above()
 
-    @_reported
+    @reported
     def accept_selected(self) -> None:
         """Accept the open proposals of all selected rows."""
         self.deciding.accept_selected()
 
-    @_reported
+    @reported
     def reject_selected(self) -> None:
         """Throw the open proposals of all selected rows away."""
         self.deciding.reject_selected()
 
-    @_reported
+    @reported
     def reject(self) -> None:
         """Throw the proposal on screen away."""
         self.deciding.reject()
 
-    @_reported
+    @reported
     def undo(self) -> None:
         """Take back the last decision, in the layers as well."""
         self.deciding.undo()
         self.edits.follow_undo()
 
-    @_reported
+    @reported
     def redo(self) -> None:
         """Do again what was taken back last, in the layers as well."""
         self.deciding.redo()
         self.edits.follow_undo()
 
     # ------------------------------------------------------------------ mending objects
-    @_reported
+    @reported
     def merge_objects(self) -> None:
         """Take the tool that puts objects together, or put it away."""
         self.edits.take(ObjectTool.MERGE)
 
-    @_reported
+    @reported
     def split_objects(self) -> None:
         """Take the tool that cuts objects in two, or put it away."""
         self.edits.take(ObjectTool.SPLIT)
 
-    @_reported
+    @reported
     def delete_objects(self) -> None:
         """Take the tool that deletes objects, or put it away."""
         self.edits.take(ObjectTool.DELETE)
 
-    @_reported
+    @reported
     def drawn(self, points: Sequence[Point]) -> None:
         """Do with the tool in hand what a line means that was drawn on the slice on screen."""
         self.edits.drawn(points)
 
-    @_reported
+    @reported
     def put_tool_away(self) -> None:
         """Catch up with somebody who took another tool of napari."""
         self.edits.put_away()
 
-    @_reported
+    @reported
     def link_objects(self) -> None:
         """Give the same object one number on all slices, or times, of the image on screen."""
         self.edits.link()
 
     # ------------------------------------------------------------------ the table, and from frame to frame
-    @_reported
+    @reported
     def next_to_review(self) -> None:
         """Go to the next open proposal in the chosen order."""
         here = self.sync.shown_or_none()
@@ -451,7 +386,7 @@ class Controller:
             raise SupportError(f"no proposal waits for a decision; press {with_key(Action.PROPOSE)} to get some")
         self.review.left(self.sync.go(key))
 
-    @_reported
+    @reported
     def go_back(self) -> None:
         """Go back to where somebody was before."""
         key = self.review.back(self.sync.shown_or_none())
@@ -459,18 +394,18 @@ class Controller:
             raise SupportError("there is no slice to go back to")
         self.sync.go(key)
 
-    @_reported
+    @reported
     def go_to(self, key: FrameKey) -> None:
         """Go to a frame of the table."""
         if key in self.session.frames:
             self.review.left(self.sync.go(key))
 
-    @_watched
+    @watched
     def select_rows(self, keys: Sequence[FrameKey]) -> None:
         """Take note of the selected rows of the table."""
         self.review.select(keys)
 
-    @_reported
+    @reported
     def set_order(self, order: Order) -> None:
         """Say in which order proposals are reviewed."""
         self.review.order = order
@@ -480,22 +415,22 @@ class Controller:
         self.review.look_at(keys)
 
     # ------------------------------------------------------------------ what lies over the slice
-    @_reported
+    @reported
     def show_uncertainty(self) -> None:
         """Show where the proposal on screen is unsure, or no longer."""
         self._toggle(Overlay.UNCERTAINTY)
 
-    @_reported
+    @reported
     def show_change(self) -> None:
         """Show what is other than in the proposal before, or no longer."""
         self._toggle(Overlay.CHANGE)
 
-    @_reported
+    @reported
     def show_probability(self) -> None:
         """Show how probable the selected class is, or no longer."""
         self._toggle(Overlay.PROBABILITY)
 
-    @_reported
+    @reported
     def show_provenance(self) -> None:
         """Show who says what each pixel is, or no longer."""
         self.sync.take_corrections(self.sync.shown())
@@ -509,7 +444,7 @@ class Controller:
             self.proposing.propose_for(key)  # find out anew
 
     # ------------------------------------------------------------------ exporting
-    @_reported
+    @reported
     def export(self) -> None:
         """Ask what to write, and write it off the GUI thread."""
         self.sync.take_all_corrections()
@@ -546,10 +481,3 @@ class Controller:
         if not self.proposing.is_running:
             self.prospects.forget()
         self.refresh()
-
-    def _sync_frames(self) -> None:
-        """Follow the chosen images, with all that depends on which frames there are."""
-        self.sync.follow_frames()
-        self.forecast.follow(self.session.frames)
-        self.review.follow()
-        self.prospects.forget()

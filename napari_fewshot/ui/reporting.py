@@ -1,5 +1,9 @@
 """What a person is told of how things go and of what went wrong, in their names for things. Knows no Qt."""
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.frames import frame_name
 from napari_fewshot.session import Session
@@ -51,3 +55,53 @@ class Reporter:
             if f"'{frame_name(key)}'" in message:
                 message = message.replace(f"'{frame_name(key)}'", f"'{self._layers.name(key)}'")
         return message
+
+
+class Reporting(Protocol):
+    """What tells of errors, and draws how things are afterwards."""
+
+    @property
+    def reporter(self) -> Reporter:
+        """Keeps what is told."""
+        ...
+
+    def refresh(self) -> None:
+        """Draw everything as it is now."""
+        ...
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R", bound=Reporting)
+
+
+def reported(method: Callable[Concatenate[_R, _P], None]) -> Callable[Concatenate[_R, _P], None]:
+    """Show what goes wrong instead of letting it pass: a person's mistake as a message, a defect in full."""
+
+    @wraps(method)
+    def command(self: _R, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        self.reporter.error = ""
+        try:
+            method(self, *args, **kwargs)
+        except FewShotError as error:
+            self.reporter.fail(error)
+        except Exception as error:
+            self.reporter.fail(error)
+            self.refresh()
+            raise
+        self.refresh()
+
+    return command
+
+
+def watched(method: Callable[Concatenate[_R, _P], None]) -> Callable[Concatenate[_R, _P], None]:
+    """Show what a person can mend also where nothing was pressed: sliders moved, layers came or went."""
+
+    @wraps(method)
+    def reaction(self: _R, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except FewShotError as error:
+            self.reporter.fail(error)
+        self.refresh()
+
+    return reaction
