@@ -83,14 +83,14 @@ class Companions:
         self.tour.follow(state)
         self._panel.clean_up.show_cleaning(self.cleaning.state())
         shown, session = state.review.shown, self._controller.session
-        self._panel.retitle(Action.ASIDE, "Take back" if shown in session.aside else None)
+        self._panel.buttons.retitle(Action.ASIDE, "Take back" if shown in session.aside else None)
         if self._panel.quality.isVisible():
             self.show_quality()
 
     def show_quality(self) -> None:
         """Draw what is known of quality."""
         state = self.quality.state()
-        self._panel.retitle(Action.CHECK, "Stop checking" if state.progress else None)
+        self._panel.buttons.retitle(Action.CHECK, "Stop checking" if state.progress else None)
         self._panel.quality.show_quality(state)
 
     # ------------------------------------------------------------------ actions

@@ -330,7 +330,7 @@ class FewShotDock(QWidget):
         """Keys were changed, in this dock or in another one."""
         self._parts.drop_shortcuts()
         self._bind_keys()
-        self.panel.show_keys()
+        self.panel.buttons.show_keys()
         self.controller.refresh()
 
     def _on_shortcut(self) -> None:

@@ -9,8 +9,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
     QLabel,
-    QProgressBar,
-    QPushButton,
     QScrollArea,
     QSizePolicy,
     QSpinBox,
@@ -24,7 +22,8 @@ from napari_fewshot.imaging.cleanup import CleanUp
 from napari_fewshot.models.registry import TIMM_PREFIX
 from napari_fewshot.propagation import PropagationSettings
 from napari_fewshot.segmenter import SegmenterSettings
-from napari_fewshot.ui.actions import HINTS, TITLES, Action
+from napari_fewshot.ui.action_buttons import ActionButtons
+from napari_fewshot.ui.actions import Action
 from napari_fewshot.ui.banner import Banner, SteadyLabel, show_text, wrapping_label
 from napari_fewshot.ui.class_table import ClassTable
 from napari_fewshot.ui.cleanup_box import CleanUpBox
@@ -32,31 +31,21 @@ from napari_fewshot.ui.cluster_box import ClusterBox
 from napari_fewshot.ui.contains_menu import ContainsButton
 from napari_fewshot.ui.folding import Folding
 from napari_fewshot.ui.image_list import AxisChoices, ImageList, ImagesButton
-from napari_fewshot.ui.keymap import on_button
 from napari_fewshot.ui.memory_box import MemoryBox
 from napari_fewshot.ui.model_box import ModelBox
 from napari_fewshot.ui.objects_box import ObjectsBox
 from napari_fewshot.ui.preferences import Preferences
+from napari_fewshot.ui.progress_box import ProgressBox
 from napari_fewshot.ui.quality_panel import QualityPanel
 from napari_fewshot.ui.review_table import ReviewPanel
 from napari_fewshot.ui.section import row, section
 from napari_fewshot.ui.session_box import SessionBox
 from napari_fewshot.ui.settings_form import Option, SettingsForm
-from napari_fewshot.ui.state import DockState, Overlay, Progress
+from napari_fewshot.ui.state import DockState
 from napari_fewshot.ui.tour import TourState
-from napari_fewshot.ui.tour_box import FRAME, TourBox
+from napari_fewshot.ui.tour_box import TourBox
 from napari_fewshot.ui.volume_box import VolumeBox
 
-_STEPS = 100
-"""Of the progress bar for each frame."""
-
-_OVERLAYS = {
-    Action.UNCERTAINTY: Overlay.UNCERTAINTY,
-    Action.CHANGE: Overlay.CHANGE,
-    Action.PROBABILITY: Overlay.PROBABILITY,
-    Action.PROVENANCE: Overlay.PROVENANCE,
-}
-_SWITCHES = (Action.VIEW, Action.PREVIEW, Action.MERGE, Action.SPLIT, Action.DELETE)
 _TITLES = {"skip_taught": "Leave out slices taught in full"}
 _UNPAINTED = (
     ("automatic", "automatic", "Unknown if you brushed some background on the slice, background otherwise."),
@@ -118,11 +107,10 @@ class FewShotPanel(QWidget):
         super().__init__(parent)
         self._shown: DockState | None = None
         self._licences = {option.value: option.notice for option in options.get("backbone", ())}
-        self._titles: dict[Action, str] = {}
         self.images = ImageList()
         self.images_button, self.contains = ImagesButton(self.images), ContainsButton()
         made = {Action.IMAGES: self.images_button, Action.CONTAINS: self.contains}
-        self.buttons = {action: self._button(action, made.get(action)) for action in Action}
+        self.buttons = ActionButtons(made, self._on_button)
         self.memory = MemoryBox(preferences, self.buttons[Action.CLEAR_KEPT])
         self.session = SessionBox(preferences)
         self.cluster = ClusterBox()
@@ -225,19 +213,10 @@ class FewShotPanel(QWidget):
             part.open()
             self.scroll_to_top_of(part)
 
-    def retitle(self, action: Action, title: str | None) -> None:
-        """Write something else on a button than its title, None for that again."""
-        title = title or TITLES[action]
-        if self._titles.get(action, TITLES[action]) != title:
-            self._title(action, title)
-
     def show_tour(self, state: TourState) -> None:
         """Show what the tour asks for, with a frame around the button that is to be pressed."""
         self.tour.show_tour(state)
-        for action, button in self.buttons.items():
-            style = FRAME if action is state.button else ""
-            if button.styleSheet() != style:
-                button.setStyleSheet(style)
+        self.buttons.frame(state.button)
         self._to_scroll_to = None if state.button is None else self.buttons[state.button]
         self._scroll_later.start()
 
@@ -254,11 +233,6 @@ class FewShotPanel(QWidget):
             widget.setVisible(everything)
         self.updateGeometry()
 
-    def show_keys(self) -> None:
-        """Write the keys on the buttons as they are now."""
-        for action, button in self.buttons.items():
-            button.setText(on_button(action, self._titles.get(action)))
-
     # ------------------------------------------------------------------ drawing
     def show_state(self, state: DockState) -> None:
         """Draw this state; what did not change is left alone."""
@@ -271,7 +245,7 @@ class FewShotPanel(QWidget):
         self.notices.show_text("\n".join(f"{bullet}{notice}" for notice in state.notices))
         self.images.show_images(state.images)
         self.images_button.show_images(state.images)
-        self._titles[Action.IMAGES] = self.images_button.title
+        self.buttons.note_title(Action.IMAGES, self.images_button.title)
         self.review.show_table(state.review, state.classes)
         self.axes.show_images(state.images)
         letters = {letter for image in state.images if image.chosen for letter in image.stack_axes}
@@ -282,50 +256,16 @@ class FewShotPanel(QWidget):
         show_text(self.tag_note, state.tag_note)
         self.slice_line.setText(state.slice_line)
         self.slice_line.setVisible(bool(state.slice_line))
-        for action, button in self.buttons.items():
-            button.setEnabled(action in state.enabled)
-        for action, overlay in _OVERLAYS.items():
-            self.buttons[action].setChecked(state.overlay is overlay)
+        self.buttons.enable(state.enabled)
+        self.buttons.show_overlay(state.overlay)
         show_text(self.overlay_note, state.overlay_note)
-        self._title(Action.PAINT, "Correct" if state.correcting else TITLES[Action.PAINT])
-        self._title(Action.ACCEPT_ABOVE, f"Accept {state.above} above")
-        self._show_progress(state.progress)
-        show_text(self.estimate, state.estimate)
-        show_text(self.warning, state.warning)
+        self.buttons.retitle(Action.PAINT, "Correct" if state.correcting else None)
+        self.buttons.retitle(Action.ACCEPT_ABOVE, f"Accept {state.above} above")
+        self.progress.show_run(state, can_cancel=Action.CANCEL in state.enabled)
         self.memory.show_kept(state.kept, state.not_preparing)
         self.model.show_model(state.model)
 
-    def _show_progress(self, progress: Progress | None) -> None:
-        self.progress.setVisible(progress is not None)
-        self.progress_text.setVisible(progress is not None)
-        self.buttons[Action.CANCEL].setVisible(progress is not None and Action.CANCEL in self._enabled())
-        if progress is not None:
-            self.progress.setUpdatesEnabled(False)  # else Qt draws it, and the whole window with it, at once
-            self.progress.setRange(0, _STEPS * progress.total)
-            self.progress.setValue(round(_STEPS * (progress.done + progress.part)))
-            self.progress.setUpdatesEnabled(True)
-            self.progress_text.setText(progress.text)
-
-    def _enabled(self) -> frozenset[Action]:
-        return frozenset() if self._shown is None else self._shown.enabled
-
-    def _title(self, action: Action, title: str) -> None:
-        self._titles[action] = title
-        self.buttons[action].setText(on_button(action, title))
-
     # ------------------------------------------------------------------ building
-    def _button(self, action: Action, made: QPushButton | None = None) -> QPushButton:
-        """Return the button of an action; one with a menu was made elsewhere, and opens it by itself."""
-        button = made or QPushButton()
-        button.setText(on_button(action))
-        button.setToolTip(HINTS[action])
-        button.setEnabled(False)
-        button.setObjectName(action.value)
-        button.setCheckable(action in _OVERLAYS or action in _SWITCHES)
-        if made is None:
-            button.clicked.connect(self._on_button)
-        return button
-
     def _next_step_line(self) -> QWidget:
         self.next_step = SteadyLabel(lines=4)
         self.next_step.setStyleSheet("QLabel { font-weight: bold; padding: 2px; }")
@@ -364,28 +304,8 @@ class FewShotPanel(QWidget):
         return section("Teach", by_pixels, self.buttons[Action.TEACH], meaning, as_a_whole, self.tag_note)
 
     def _propose_section(self) -> QWidget:
-        self.progress = QProgressBar()
-        self.progress.setTextVisible(False)
-        self.progress_text = wrapping_label()
-        how_far = row(self.progress_text, self.buttons[Action.CANCEL], stretch=(1, 0))
-        self.estimate, self.warning = wrapping_label(), wrapping_label()
-        self.estimate.setToolTip(
-            "About: as fast as the last run. Roughly: a guess, until such a run has been measured. "
-            "Slices that you have decided on are not counted."
-        )
-        self.warning.setStyleSheet("QLabel { border-left: 4px solid #f2c14e; padding-left: 6px; }")
-        self.estimate.hide()
-        self.warning.hide()
-        return section(
-            "Propose",
-            self.volumes,
-            self.objects_box,
-            self.buttons[Action.PROPOSE],
-            self.estimate,
-            self.warning,
-            self.progress,
-            how_far,
-        )
+        self.progress = ProgressBox(self.buttons[Action.CANCEL])
+        return section("Propose", self.volumes, self.objects_box, self.buttons[Action.PROPOSE], self.progress)
 
     def _review_section(self) -> QWidget:
         self.slice_line = QLabel()

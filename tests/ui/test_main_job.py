@@ -95,7 +95,7 @@ def test_from_a_sample_to_files(opened: Callable[..., Any], tmp_path: Path, monk
 
     press(dock, Action.TEACH)
     press(dock, Action.PROPOSE)
-    assert dock.panel.progress.isVisibleTo(dock.panel)
+    assert dock.panel.progress.bar.isVisibleTo(dock.panel)
     wait_for_threads(dock)
     assert not dock.panel.error_text.text()
     proposals = viewer.layers["coins proposals"]

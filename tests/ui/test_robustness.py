@@ -75,17 +75,17 @@ def test_cancel_stops_within_one_tile_and_the_bar_moves_by_tiles(opened: Callabl
     _, dock = taught(opened, segmenter)
     dock.controller.propose()
     wait_until(lambda: queue_length(dock) >= 1)
-    wait_until(lambda: dock.panel.progress.value() % 100 != 0)  # it is drawn four times a second
-    assert dock.panel.progress.maximum() == 11 * 100
-    assert dock.panel.progress.value() > 100
-    assert " of the next, about " in dock.panel.progress_text.text()
+    wait_until(lambda: dock.panel.progress.bar.value() % 100 != 0)  # it is drawn four times a second
+    assert dock.panel.progress.bar.maximum() == 11 * 100
+    assert dock.panel.progress.bar.value() > 100
+    assert " of the next, about " in dock.panel.progress.text.text()
     done = queue_length(dock)
     dock.controller.cancel()
     before = len(segmenter.tiles_seen)
     wait_for_threads(dock)
     assert len(segmenter.tiles_seen) <= before + 1
     assert queue_length(dock) == done < 11
-    assert not dock.panel.progress.isVisibleTo(dock.panel)
+    assert not dock.panel.progress.bar.isVisibleTo(dock.panel)
 
 
 def test_an_image_deleted_during_a_run_leaves_the_others_to_go_on(opened: Callable[..., Any]) -> None:

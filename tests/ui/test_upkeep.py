@@ -134,13 +134,13 @@ def test_the_dock_keeps_its_features_and_says_how_much(own: Any, monkeypatch: py
     dock.controller.paint()
     viewer.layers["disks labels"].data[0] = truth[0]
     dock.controller.teach()
-    assert dock.panel.estimate.text().startswith("2 slices of 64 x 64: roughly 1 s, ")
+    assert dock.panel.progress.estimate.text().startswith("2 slices of 64 x 64: roughly 1 s, ")
     dock.controller.propose()
     wait_for_threads(dock)
     assert dock.controller.session.review_queue() and not dock.panel.error_text.text()
     dock.controller.propose()
     wait_for_threads(dock)
-    assert dock.panel.estimate.text().startswith("2 slices of 64 x 64: about 1 s, ")
+    assert dock.panel.progress.estimate.text().startswith("2 slices of 64 x 64: about 1 s, ")
     box = dock.panel.memory
     assert box.kept.text().startswith("Kept: ") and "Kept: 0 MiB in memory" not in box.kept.text()
 
