@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -50,6 +50,15 @@ def working_precision(device: str) -> torch.dtype:
     if torch.device(device).type == "cuda" and torch.cuda.get_device_capability(torch.device(device)) >= (7, 0):
         return torch.float16
     return torch.float32
+
+
+WITHOUT_DOUBLE: Final = frozenset({"mps"})
+"""Kinds of devices that have no float64."""
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """Return the most precise numbers that a device can compute with: double, where it has that."""
+    return torch.float32 if device.type in WITHOUT_DOUBLE else torch.float64
 
 
 def free_memory(device: str) -> int | None:

@@ -7,6 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from napari_fewshot.models.devices import widest_float
 from napari_fewshot.segmenter import Evidence
 
 _PRIOR_AREA: Final = 5e-4
@@ -79,12 +80,13 @@ class Quality:
         """
         sharp = probabilities.square()
         sharp /= sharp.sum(0)
+        widest = widest_float(sharp.device)
         hits, unions = [], []
         for i, value in enumerate(self._values[1:]):
             chosen = labels == value
-            hit = float((sharp[i + 1] * chosen).sum(dtype=torch.float64))
+            hit = float((sharp[i + 1] * chosen).sum(dtype=widest))
             hits.append(hit)
-            unions.append(float(chosen.sum()) + float(sharp[i + 1].sum(dtype=torch.float64)) - hit)
+            unions.append(float(chosen.sum()) + float(sharp[i + 1].sum(dtype=widest)) - hit)
         found = labels != self._values[0]
         sure = float((found & (surest > _SURE)).sum())
         possible = float((found | (probabilities[0] < _SURE)).sum())

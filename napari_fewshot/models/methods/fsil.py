@@ -259,7 +259,8 @@ def trimmed_mean(values: Tensor) -> Tensor:
 def _least(shots: Sequence[ShotPixels], class_id: int, prototype: Tensor) -> Tensor:
     """Find delta: what most painted pixels of a class exceed in likeness to their average."""
     painted = [single(shot.labels[class_id].features) for shot in shots if class_id in shot.labels]
-    return cosine_map(torch.cat(painted).T, prototype[None])[0].quantile(QUANTILE)
+    alike = cosine_map(torch.cat(painted).T, prototype[None])[0]
+    return alike.cpu().quantile(QUANTILE)  # it is used as a number; and MPS has not the float64 of torch's quantile
 
 
 def make(backbone: Backbone) -> FSIL:

@@ -22,7 +22,7 @@ from torch import Tensor
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
 from napari_fewshot.models.blocks.levels import LiftedLevels
 from napari_fewshot.models.blocks.pixels import choose_pixels
-from napari_fewshot.models.devices import quiet_blas
+from napari_fewshot.models.devices import quiet_blas, widest_float
 from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState, SupportFeatures, with_background
 
 _PIXELS_PER_LABEL: Final = 3000
@@ -154,21 +154,21 @@ def _fit(x: Tensor, y: Tensor, numbers: Tensor, shrinkage: float) -> Tensor:
     share = (1 / (labels * numbers.float()))[y]  # d
     rows = _ROWS.get(x.device.type, len(x))
     parts = list(zip(x.split(rows), y[:, None].split(rows), share[:, None].split(rows), strict=True))
-    to_even = _evening(x, numbers, shrinkage)
+    to_even, widest = _evening(x, numbers, shrinkage), widest_float(x.device)
 
     def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         joined = torch.from_numpy(flat.astype(np.float32)).to(x.device).view(labels, width + 1)
         weights, constant = joined[:, :-1] @ to_even, joined[:, -1]
-        value = weights.square().sum(dtype=torch.float64).mul_(shrinkage / 2)
+        value = weights.square().sum(dtype=widest).mul_(shrinkage / 2)
         slopes, slope = weights * shrinkage, torch.zeros_like(constant)
         for features, label, weight in parts:
             scores = F.linear(features, weights, constant).log_softmax(1)  # (rows, labels)
-            value -= scores.gather(1, label).mul_(weight).sum(dtype=torch.float64)
+            value -= scores.gather(1, label).mul_(weight).sum(dtype=widest)
             residual = scores.exp_().scatter_add_(1, label, torch.full_like(weight, -1)).mul_(weight)
             slopes.addmm_(residual.T, features)
             slope += residual.sum(0)
         gradient = torch.cat([slopes @ to_even.T, slope[:, None]], 1)
-        return float(value), gradient.double().cpu().numpy().ravel()
+        return float(value), gradient.cpu().double().numpy().ravel()
 
     options = {"maxiter": _ITERATIONS, "maxcor": 10, "ftol": _TOLERANCE, "gtol": _GRADIENT}
     with quiet_blas():

@@ -18,6 +18,7 @@ from torch import Tensor
 from napari_fewshot.models.backbones.base import Backbone, FeaturePyramid
 from napari_fewshot.models.blocks.levels import LiftedLevels
 from napari_fewshot.models.blocks.pixels import choose_pixels
+from napari_fewshot.models.devices import widest_float
 from napari_fewshot.models.methods.base import AdditiveMethod, AdditiveState, SupportFeatures, with_background
 
 _PIXELS_PER_LABEL: Final = 4000
@@ -38,7 +39,7 @@ class Moments:
     area
         Pixels that have this label; 0 on a partly labelled shot, where painted areas say nothing.
     sums
-        (D,) sum of x, float64.
+        (D,) sum of x, float64 on devices that have it.
     products
         (D, D) sum of x x^T.
     """
@@ -113,7 +114,7 @@ class Ridge(AdditiveMethod[ShotMoments, RidgeWeights]):
                 features = self.levels.sample(pyramid, ys, xs)
                 x = torch.cat([features, torch.ones_like(features[:, :1])], 1)  # (N, D)
                 area = int((labels == value).sum()) if shot.is_dense else 0
-                part = Moments(len(x), area, x.double().sum(0), _gram(x))
+                part = Moments(len(x), area, x.to(widest_float(x.device)).sum(0), _gram(x))
                 moments[value] = moments[value] + part if value in moments else part
         return moments
 
@@ -121,18 +122,20 @@ class Ridge(AdditiveMethod[ShotMoments, RidgeWeights]):
         """Solve for everything that was taught."""
         pooled = [[shot[v] for shot in summaries if v in shot] for v in with_background(class_ids)]
         present = sum(1 for parts in pooled if parts)
-        like = next(parts[0] for parts in pooled if parts).sums
+        some = next(parts[0] for parts in pooled if parts)
+        like = some.sums.cpu().double()  # the system is small, and not every device has double precision to solve it in
         gram = like.new_zeros((len(like), len(like)))  # X^T D X
         targets = like.new_zeros((len(like), len(pooled)))  # X^T D Y
         for column, parts in enumerate(pooled):
             weight = 1 / (present * max(1, sum(m.pixels for m in parts)))  # D of this label
             for m in parts:
-                gram += weight * m.products
-                targets[:, column] += weight * m.sums
+                gram += weight * m.products.cpu()
+                targets[:, column] += weight * m.sums.cpu()
         penalty = torch.full_like(like, self.shrinkage)
         penalty[-1] = 0  # the constant is not shrunk
         weights = torch.linalg.solve(gram + penalty.diag(), targets)
-        return RidgeWeights(weights.float(), self.prior * _log_shares(pooled).to(like.device))
+        device = some.sums.device
+        return RidgeWeights(weights.float().to(device), self.prior * _log_shares(pooled).to(device))
 
     def predict(self, state: AdditiveState[ShotMoments, RidgeWeights], query: FeaturePyramid) -> Tensor:
         """Apply W to every level at its own stride, up(W F) = W up(F), and add up."""
