@@ -239,7 +239,8 @@ def _pixels(
     places = np.stack([ys, xs], 1).astype(np.float32) / np.float32(radius)
     of = ids[ys, xs]
     kept = next(neighbourhoods(places, of.astype(np.int64), rng))
-    at = (torch.from_numpy(v[kept]) for v in (ys, xs))
+    device = next(iter(pyramid.features.values())).device
+    at = (torch.from_numpy(v[kept]).to(device) for v in (ys, xs))
     features = features_at(pyramid, strides, *at).half().cpu().numpy()
     return features, places[kept], of[kept].astype(np.int32), shares[kept]
 
