@@ -27,7 +27,7 @@ from typing import Any, Final, Literal, TypeAlias
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 
@@ -89,6 +89,10 @@ class OnCard(Tensor):
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Go into checkpoints as a tensor on the CPU: where they come from and where they go to is not emulated."""
+        return self.held.__reduce_ex__(protocol)
+
     def to(self, *args: Any, **kwargs: Any) -> Any:
         """Take "cuda" for "cuda:0": what is there already stays the same tensor."""
         return super().to(*map(_named, args), **{key: _named(value) for key, value in kwargs.items()})
@@ -135,7 +139,6 @@ def emulated_card(like: Make = "nvidia") -> Iterator[EmulatedCard]:
     3.0
     """
     torch._C._ensureCUDADeviceGuardSet()  # where there is no card, changing to one does nothing
-    swapping = torch.__future__.get_swap_module_params_on_conversion()
     lifting = torch._C._only_lift_cpu_tensors()
     with ExitStack() as stack:
         for name, answer in _ANSWERS.items():
@@ -148,12 +151,24 @@ def emulated_card(like: Make = "nvidia") -> Iterator[EmulatedCard]:
         # `torch.tensor(..., device="cuda")` and `Module.to` would write to memory of a card, past all operators
         torch._C._set_only_lift_cpu_tensors(True)
         stack.callback(torch._C._set_only_lift_cpu_tensors, lifting)
-        torch.__future__.set_swap_module_params_on_conversion(True)
-        stack.callback(torch.__future__.set_swap_module_params_on_conversion, swapping)
+        stack.enter_context(patch.object(nn.Module, "_apply", _applied))
         card = stack.enter_context(EmulatedCard(like))
         _entered.append(card)
         stack.callback(_entered.remove, card)
         yield card
+
+
+_apply = nn.Module._apply
+
+
+def _applied(module: nn.Module, change: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+    """Let parameters become others in place, whatever their class."""
+    before = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        return _apply(module, change, recurse)
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(before)
 
 
 class _Event:

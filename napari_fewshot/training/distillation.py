@@ -73,7 +73,7 @@ class Distillation(nn.Module):
     net
         The student.
     teacher
-        Frozen.
+        Frozen, on the CPU; it may be moved to where the losses will be computed afterwards.
     """
 
     def __init__(self, net: MicaNet, teacher: TorchvisionTrunk) -> None:
@@ -154,9 +154,10 @@ class DistillationCrops:
 
 def prepare(settings: DistilSettings, bench: Bench) -> Ready:
     """Set the stage up."""
-    teacher = TorchvisionTrunk(settings.teacher).to(str(bench.device))
+    teacher = TorchvisionTrunk(settings.teacher)
     net = bench.begin()
     module = Distillation(net, teacher).to(memory_format=torch.channels_last)
+    teacher.to(str(bench.device))
     module.take_along(bench.before)
     return Ready(module, net, DistillationCrops(bench.sources(), settings.batch, settings.size))
 

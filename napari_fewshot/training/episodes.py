@@ -288,9 +288,10 @@ def ridge(x: Tensor, y: Tensor, weights: Tensor, shrinkage: Tensor) -> Tensor:
 
 def prepare(settings: EpisodesSettings, bench: Bench) -> Ready:
     """Set the stage up: with the maps to the teacher that the stage before has learnt, where it has."""
-    teacher = TorchvisionTrunk(settings.teacher).to(str(bench.device))
+    teacher = TorchvisionTrunk(settings.teacher)
     net = bench.begin()
     distillation = Distillation(net, teacher)
+    teacher.to(str(bench.device))
     distillation.take_along(bench.before)
     module = Episodic(distillation, settings.taught, settings.pixels).to(memory_format=torch.channels_last)
     return Ready(module, net, EpisodeDraws(bench.sources(), settings))

@@ -50,3 +50,25 @@ def data_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     meta = {"licence_data": "CC0 1.0", "source_repo": "example.org/gray"}
     (root / "gray" / "meta.json").write_text(json.dumps(meta))
     return root
+
+
+@pytest.fixture(scope="session")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pictures of discs that touch, one of them without numbers."""
+    root = tmp_path_factory.mktemp("data")
+    y, x = np.mgrid[:80, :96]
+    ids = np.zeros((80, 96), np.uint16)
+    for number in range(20):
+        row, column = 8 + 16 * (number // 5), 10 + 18 * (number % 5)
+        ids[(y - row) ** 2 + (x - column) ** 2 < 70] = 300 + number
+    for kind in ("images", "labels", "instances"):
+        (root / "discs" / kind).mkdir(parents=True)
+    for name in "ab":
+        io.imsave(
+            root / "discs" / "images" / f"{name}.png",
+            (30 + 150 * (ids > 0) + ids % 7).astype(np.uint8),
+            check_contrast=False,
+        )
+        io.imsave(root / "discs" / "labels" / f"{name}.png", (ids > 0).astype(np.uint8), check_contrast=False)
+    io.imsave(root / "discs" / "instances" / "a.png", ids, check_contrast=False)
+    return root

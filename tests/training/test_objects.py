@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from skimage.io import imsave
 from typer.testing import CliRunner
 
 from napari_fewshot.cli import app
@@ -34,28 +33,6 @@ steps = 4
 save_every = 2
 report_every = 2
 """
-
-
-@pytest.fixture(scope="module")
-def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pictures of discs that touch, one of them without numbers."""
-    root = tmp_path_factory.mktemp("data")
-    y, x = np.mgrid[:80, :96]
-    ids = np.zeros((80, 96), np.uint16)
-    for number in range(20):
-        row, column = 8 + 16 * (number // 5), 10 + 18 * (number % 5)
-        ids[(y - row) ** 2 + (x - column) ** 2 < 70] = 300 + number
-    for kind in ("images", "labels", "instances"):
-        (root / "discs" / kind).mkdir(parents=True)
-    for name in "ab":
-        imsave(
-            root / "discs" / "images" / f"{name}.png",
-            (30 + 150 * (ids > 0) + ids % 7).astype(np.uint8),
-            check_contrast=False,
-        )
-        imsave(root / "discs" / "labels" / f"{name}.png", (ids > 0).astype(np.uint8), check_contrast=False)
-    imsave(root / "discs" / "instances" / "a.png", ids, check_contrast=False)
-    return root
 
 
 @pytest.fixture(scope="module")
