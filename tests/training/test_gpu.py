@@ -70,7 +70,7 @@ def test_a_course_ends_with_weights(product: str, data_sets: Path, numbered: Pat
     stages = "".join(f"[[stages]]\n{kind}\nsteps = 1\nsize = 32\n" for kind in STAGES[product])
     file.write_text(f'name = "mine"\n[pictures]\nreal = 1\nbundled = 0\nworlds = 0\n{stages}')
     course = Course(read_recipe(file), tmp_path / "out", numbered if product == "objects" else data_sets, workers=0)
-    engine = start_engine("cuda")
+    engine = start_engine("cuda", precision="32-true" if product == "backbone" else "16-mixed")
     assert engine.device.type == "cuda"
     reports = [progress.report for progress in course.run(engine)]
     assert len(reports) == len(STAGES[product])

@@ -131,7 +131,7 @@ def _prior_on_shots(x: Tensor, view: OneAgainstRest, far: float) -> Tensor:
         for shot in view.shot.unique().tolist():
             here = view.shot == shot
             others = [x[view.positive & (view.shot == other)] for other in showing if other != shot]
-            prior[here] = raw_prior(x[here].T, others)
+            prior[here] = raw_prior(x[here].T, others).to(prior.dtype)  # half, where training has mixed precision
         return prior
     prior = raw_prior(x.T, [x[view.positive]])
     prior[view.positive] = _cosine_with_far(x[view.positive], view.at[view.positive], far)
