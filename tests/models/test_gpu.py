@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.ndimage as ndi
 import torch
 import torchvision
 
-from napari_fewshot import Frame, Shot, SupportSet, Tag, list_segmenters, load_segmenter
+from napari_fewshot import Frame, Shot, SupportSet, Tag, VolumeSettings, list_segmenters, load_segmenter
+from napari_fewshot.instances.growing import GrowSettings
+from napari_fewshot.instances.segmenter import InstanceSegmenter
+from napari_fewshot.instances.splitting import SplitSettings
 from napari_fewshot.io.samples import ihc_sample
 from napari_fewshot.models import extractor as extractor_module
 from napari_fewshot.models import list_backbones
@@ -19,6 +23,7 @@ from napari_fewshot.models.backbones.torchvision_trunks import TRUNKS, Torchvisi
 from napari_fewshot.models.cache import FeatureCache
 from napari_fewshot.models.cache_settings import CacheSettings
 from napari_fewshot.models.devices import free_memory
+from napari_fewshot.models.dml import Dml
 from napari_fewshot.models.extractor import TILE_VALUES, FeatureExtractor
 from napari_fewshot.models.feature_segmenter import FeatureSegmenter
 from napari_fewshot.models.loading import load_backbone
@@ -26,6 +31,8 @@ from napari_fewshot.models.methods.base import TakesTags
 from napari_fewshot.models.registry import AUTO_BACKBONE
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import Region
+from napari_fewshot.volumes.concept import Consistency, Surroundings
+from napari_fewshot.volumes.consistency import Weights
 from tests.contract.test_every_method import scene
 from tests.emulated_card import EmulatedCard, Make, OnCard, emulated_card
 from tests.models.test_timm import trunk as timm_trunk
@@ -121,6 +128,37 @@ def test_a_frame_is_divided_as_on_the_cpu() -> None:
     there, here = labels
     assert (there == here).mean() > 0.99 and 0 < (here > 0).mean() < 1
     assert scores[0] == pytest.approx(scores[1], abs=0.02)
+
+
+@pytest.mark.parametrize("settings", [SplitSettings(), GrowSettings()])
+def test_objects_agree_with_the_cpu(settings: SplitSettings | GrowSettings) -> None:
+    image, classes = scene(1, SIZE, 1)
+    numbers, _ = ndi.label(classes)
+    found = []
+    for device in ("cuda", "cpu"):
+        made = load_segmenter("ridge", device=device, cache=kept(device))
+        assert isinstance(made, FeatureSegmenter)
+        embedding = Dml.trained_or_none(made.extractor)
+        assert embedding is not None
+        embedding.steps = 3
+        segmenter = InstanceSegmenter(made, made.sibling(), settings, embedding)
+        concept = segmenter.learn(SupportSet([Shot.of_objects(Frame("a", image), numbers.astype(np.int32))]))
+        found.append(concept.propose(Frame("b", image[:, ::-1])).instances)
+    there, here = found
+    assert there is not None and here is not None
+    assert here.max() == there.max() > 0 and (there == here).mean() > 0.99
+
+
+def test_slices_decide_together_as_on_the_cpu() -> None:
+    frames = Frame.of_stack("stack", np.stack([scene(1, SIZE)[0]] * 3), (1.0, 1.0), step=2.0)
+    found = []
+    for device in ("cuda", "cpu"):
+        concept = loaded("ridge", AUTO_BACKBONE, device).learn(SupportSet([Shot(frames[1], scene(1, SIZE)[1])]))
+        together = Consistency(concept, VolumeSettings("z"), Weights(0.5, 0.1)).around(Surroundings(frames))
+        found.append(together.propose(frames[2]))
+    there, here = found
+    np.testing.assert_allclose(there.probabilities, here.probabilities, atol=0.05)
+    assert (there.labels == here.labels).mean() > 0.99
 
 
 # ---------------------------------------------------------------------------- features
