@@ -27,6 +27,7 @@ from napari_fewshot.models.dml import Dml
 from napari_fewshot.models.extractor import TILE_VALUES, FeatureExtractor
 from napari_fewshot.models.feature_segmenter import FeatureSegmenter
 from napari_fewshot.models.loading import load_backbone
+from napari_fewshot.models.methods import logistic
 from napari_fewshot.models.methods.base import TakesTags
 from napari_fewshot.models.registry import AUTO_BACKBONE
 from napari_fewshot.proposals import Proposal
@@ -59,6 +60,7 @@ def card(make: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatedCard |
         yield None
         return
     monkeypatch.setattr(extractor_module, "_PROBE", 16)  # nothing is learnt of memory from this one
+    monkeypatch.setattr(logistic, "_ITERATIONS", 20)  # for the CPU as well
     with emulated_card(make) as card:
         yield card
 
