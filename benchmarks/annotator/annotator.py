@@ -1,12 +1,13 @@
 """Somebody who labels a stack with the dock, by mouse and keys, and a log of every pixel that they change.
 
 The first frame is painted by hand and taught; then proposals are asked for, and one after the other, in the order of
-*Next to review*, corrected as far as it takes and accepted. The dock makes what is still open anew after each.
+*Next to review*, corrected as far as it takes and accepted. Where more is wrong than there is to paint, the proposal is
+rejected, and the frame painted and taught. The dock makes what is still open anew after each.
 """
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -100,18 +101,36 @@ class Annotator:
         log, begun = Log(), time.perf_counter()
         shown = ((self._truth != BACKGROUND) & (self._truth != UNLABELLED)).any(axis=(1, 2))
         self._viewer.dims.set_current_step(0, int(shown.argmax()))
-        log.frames.append(self._mend())
+        self._note(log, self._mend())
         self._hand.press(Action.TEACH)
         self._hand.press(Action.PROPOSE)
         while self._dock.controller.session.review_queue():
             self._hand.press(Action.NEXT)
-            log.frames.append(self._mend())
-            self._hand.press(Action.ACCEPT)
+            self._note(log, self._review())
             assert len(log.frames) <= len(self._truth), "a frame that was accepted came back"
         labels = self._layer("labels").data
         log.ious = [mean_iou(labels[z], truth) for z, truth in enumerate(self._truth)]
         log.seconds, log.planning = time.perf_counter() - begun, self._planning
         return log
+
+    def _note(self, log: Log, work: FrameWork) -> None:
+        log.frames.append(work)
+        self._tell(work)
+
+    def _review(self) -> FrameWork:
+        """Correct and accept the proposal on screen; paint anew what is more work to correct than to paint."""
+        place = int(self._viewer.dims.current_step[0])
+        truth, proposal = self._truth[place], self._layer("proposals").data[place]
+        known = truth != UNLABELLED
+        if np.count_nonzero(known & (proposal != truth)) <= np.count_nonzero(known & (truth != BACKGROUND)):
+            work = self._mend()
+            self._hand.press(Action.ACCEPT)
+            return work
+        proposed = mean_iou(proposal, truth)
+        self._hand.press(Action.REJECT)
+        work = replace(self._mend(), proposed=proposed)
+        self._hand.press(Action.TEACH)
+        return work
 
     def _mend(self) -> FrameWork:
         """Paint on the frame on screen until it is good enough."""
@@ -131,9 +150,7 @@ class Annotator:
             stack[place] = layer.data[place]
             assert np.array_equal(layer.data, stack), "painting changed a frame that was not on screen"
         whole = int(((truth != BACKGROUND) & (truth != UNLABELLED)).sum())
-        work = FrameWork(place, proposed, strokes, changed, whole)
-        self._tell(work)
-        return work
+        return FrameWork(place, proposed, strokes, changed, whole)
 
     def _strokes(self, layer: Any, place: int) -> Iterator[Stroke]:
         """Find out where to paint next, again and again, until it is good enough."""
