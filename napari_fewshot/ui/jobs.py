@@ -14,6 +14,7 @@ from napari_fewshot.frames import Frame, FrameKey
 from napari_fewshot.imaging.glimpse import Glimpse, glimpse
 from napari_fewshot.io.formats import label_format, write_labels
 from napari_fewshot.io.label_stack import LabelStack
+from napari_fewshot.models.freed_memory import give_back
 from napari_fewshot.propagation import FrameFailure
 from napari_fewshot.proposals import Proposal
 from napari_fewshot.segmenter import FewShotSegmenter, Prepares, SegmenterSettings
@@ -181,6 +182,8 @@ def propose_job(run: Run, known: frozenset[FrameKey], asker: Asker) -> Iterator[
     except Exception as error:  # noqa: BLE001 - a thread has nobody else to tell
         yield Failed(error)
         return
+    finally:
+        give_back()
     yield Finished()
 
 
