@@ -43,7 +43,7 @@ def test_a_synthetic_stack_is_labelled_with_half_of_the_effort(opened: Callable[
 
 
 def test_phase_contrast_is_labelled_with_half_of_the_effort(opened: Callable[..., Any], shared_data: Path) -> None:
-    """Six images' middles; all images as they are take an hour: ``NAPARI_FEWSHOT_TEST_WHOLE=1``."""
+    """Six images' middles; all images as they are take half an hour or more: ``NAPARI_FEWSHOT_TEST_WHOLE=1``."""
     images, truth = folder(shared_data / "data" / "dev" / "usiigaci_phc")
     if os.environ.get("NAPARI_FEWSHOT_TEST_WHOLE", "0") != "0":
         faulthandler.cancel_dump_traceback_later()  # pytest ends what takes so long
