@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from napari_fewshot import Frame, Shot, SupportSet, load_segmenter
+from napari_fewshot import Frame, Shot, SupportSet, list_segmenters, load_segmenter
 from napari_fewshot.cli import app
 from napari_fewshot.errors import SettingsError
 from napari_fewshot.models import weights as stock
@@ -15,7 +15,8 @@ from napari_fewshot.models.backbones.base import Level
 from napari_fewshot.models.heads import find_head
 from napari_fewshot.models.loading import load_backbone
 from napari_fewshot.training.bank import BankEpisodes, BankSettings, FeatureBank, bank_name, open_bank
-from napari_fewshot.training.heads import HeadSettings, as_episode
+from napari_fewshot.training.heads import HeadSettings, HeadTraining, as_episode
+from napari_fewshot.training.products import untrained
 from napari_fewshot.training.recipe import read_recipe
 from napari_fewshot.training.sources import Sources, gather
 
@@ -126,6 +127,20 @@ def test_a_query_is_never_among_its_shots(bank: FeatureBank) -> None:
 def test_more_shots_than_crops_are_refused(bank: FeatureBank) -> None:
     with pytest.raises(SettingsError, match="groups have 3 crops"):
         BankEpisodes(bank, 1, 3)
+
+
+@pytest.mark.parametrize("method", [card.name for card in list_segmenters() if card.head])
+def test_a_head_has_the_losses_of_single_precision_in_mixed_as_well(method: str, bank: FeatureBank) -> None:
+    torch.manual_seed(0)
+    made, _ = untrained(HeadSettings(method))
+    module, batch = HeadTraining(made, bank.levels), BankEpisodes(bank, 2, 2)(np.random.default_rng(5))
+    with torch.no_grad():
+        expected = module(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = module(batch)
+    assert found.keys() == expected.keys()
+    for name, loss in expected.items():  # a calibration may choose the next slope, half or twice as steep
+        assert found[name].item() == pytest.approx(loss.item(), rel=0.1, abs=0.5), name
 
 
 # ---------------------------------------------------------------------------- recipes

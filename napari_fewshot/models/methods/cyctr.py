@@ -244,7 +244,7 @@ class CyCTR(TrainedMethod[ShotPixels, tuple[Tokens, ...]]):
         reduced = self._reduced(cells)
         shown = []
         for class_id, each in zip(episode.class_ids, solution, strict=True):
-            mask = (episode.labels == class_id)[None].to(reduced.dtype)
+            mask = (episode.labels == class_id)[None].to(cells.dtype)  # `reduced` is half in mixed precision
             painted = to_cells(mask, level, (reduced.shape[1], reduced.shape[2]))[0]
             if painted.sum() > 0:
                 vector = (reduced * painted).sum((1, 2)) / painted.sum()
@@ -255,7 +255,7 @@ class CyCTR(TrainedMethod[ShotPixels, tuple[Tokens, ...]]):
 
 def _evenly(drawn: Sequence[Tensor], most: int) -> Tensor:
     """Put features (N, D) of several draws together, and keep every n-th: (M, D), at least single, M <= most."""
-    features = single(torch.cat(list(drawn)))
+    features = torch.cat([single(each) for each in drawn])  # autocast to bfloat16 joins no half precision
     return features[:: max(1, -(-len(features) // most))]
 
 
