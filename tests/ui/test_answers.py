@@ -15,7 +15,7 @@ def test_the_dock_answers_at_once_while_200_slices_are_proposed(opened: Callable
     How long people wait is in docs/review.md, measured on a machine that does nothing else.
     """
     viewer, dock = opened(show=True)
-    goes_on = begin(viewer, dock, 128)
+    goes_on = begin(viewer, dock, 224)  # of so many actions that one, the first to make a layer, does not decide
     during = in_numbers(measure(viewer, dock, goes_on))
     assert len(dock.controller.session.review_queue()) == SLICES - 1
     assert all(row["times"] >= 2 for row in during.values()), f"the run was over too soon: {during}"
