@@ -26,6 +26,7 @@ from functools import cache
 from typing import Any, Final, Literal, TypeAlias
 from unittest.mock import patch
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
@@ -132,6 +133,11 @@ def emulated_card(like: Make = "nvidia") -> Iterator[EmulatedCard]:
     like
         Whose: one with float64 and fast half precision, or one without either.
 
+    Raises
+    ------
+    pytest.skip.Exception
+        If torch was built without support for CUDA.
+
     Examples
     --------
     >>> with emulated_card():
@@ -139,6 +145,7 @@ def emulated_card(like: Make = "nvidia") -> Iterator[EmulatedCard]:
     3.0
     """
     torch._C._ensureCUDADeviceGuardSet()  # where there is no card, changing to one does nothing
+    _skip_without_cuda()
     lifting = torch._C._only_lift_cpu_tensors()
     with ExitStack() as stack:
         for name, answer in _ANSWERS.items():
@@ -156,6 +163,16 @@ def emulated_card(like: Make = "nvidia") -> Iterator[EmulatedCard]:
         _entered.append(card)
         stack.callback(_entered.remove, card)
         yield card
+
+
+def _skip_without_cuda() -> None:
+    """Skip the test where torch was built without any idea of cards."""
+    try:
+        OnCard(torch.ones(2))[1:]
+    except RuntimeError as error:
+        if "not linked with support" not in str(error):
+            raise
+        pytest.skip(f"no GPU, and a torch that cannot do as if: {error}")
 
 
 _apply = nn.Module._apply
