@@ -24,8 +24,8 @@ app: $(VENV)/.ready-dev libraries  ## open napari with the dock and a sample (SA
 	@$(BIN)/python tools/app.py $(SAMPLE)
 
 .PHONY: test
-test: $(VENV)/.ready-dev libraries  ## run all tests, two at a time
-	@$(WITH_DISPLAY) $(BIN)/pytest -n 2 --dist worksteal
+test: $(VENV)/.ready-dev libraries  ## run all tests, two at a time, each on an invisible display of its own
+	@$(if $(shell command -v Xvfb),,$(WITH_DISPLAY)) $(BIN)/pytest -n 2 --dist worksteal
 
 .PHONY: check
 check: $(VENV)/.ready-dev  ## lint, formatting, types, import contracts

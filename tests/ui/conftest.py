@@ -1,6 +1,7 @@
 """A real napari window for the tests of the dock, on whatever display there is."""
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-if sys.platform == "linux" and not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+# Where there is none, pytest-xvfb starts one.
+_HAS_DISPLAY = any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))) or shutil.which("Xvfb") is not None
+if sys.platform == "linux" and not _HAS_DISPLAY:
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 
-WITHOUT_OPENGL = os.environ.get("QT_QPA_PLATFORM") == "offscreen" and not os.environ.get("DISPLAY")
+WITHOUT_OPENGL = os.environ.get("QT_QPA_PLATFORM") == "offscreen" and not _HAS_DISPLAY
 """Qt's offscreen platform draws with OpenGL only where there is an X server to ask."""
 
 
