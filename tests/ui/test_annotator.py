@@ -15,6 +15,7 @@ from benchmarks.annotator.annotator import Annotator, Log
 from benchmarks.annotator.strokes import Plan, Stroke, class_ious, mean_iou
 from napari_fewshot.imaging.phantom import touching_cells
 from napari_fewshot.support import UNLABELLED
+from tests.fakes import BrightnessSegmenter
 
 
 def label(opened: Callable[..., Any], images: npt.NDArray[Any], truth: npt.NDArray[Any]) -> tuple[Log, Any]:
@@ -53,6 +54,22 @@ def test_phase_contrast_is_labelled_with_half_of_the_effort(opened: Callable[...
     log, labels = label(opened, images, truth)
     print(table(log))
     check(log, labels, truth)
+
+
+def test_what_is_mostly_wrong_is_painted_anew(opened: Callable[..., Any]) -> None:
+    """The second image is bright nearly everywhere: who learnt that bright is cell proposes all of that."""
+    truth = np.zeros((2, 64, 64), np.uint8)
+    truth[:, 20:40, 20:40] = 1
+    images = np.where(truth == 1, 200, 30).astype(np.uint8)
+    images[1, 4:, :] = 200
+    viewer, dock = opened(BrightnessSegmenter(), show=True)
+    viewer.add_image(images, name="stack")
+    log = Annotator(viewer, dock, truth).label()
+    first, second = log.frames
+    assert second.proposed < 0.2
+    assert 0 < second.changed == np.count_nonzero(viewer.layers["stack labels"].data[1]) <= second.truth
+    assert min(log.ious) >= 0.9 and first.proposed == 0
+    assert dock.controller.session.support.keys == (("stack", 0), ("stack", 1))
 
 
 def test_strokes_mend_everything_and_make_nothing_wrong() -> None:
