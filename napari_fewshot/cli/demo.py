@@ -1,4 +1,4 @@
-"""``napari-fewshot demo``: the main job without a window, on a real sample and on a synthetic one."""
+"""``napari-fewshot demo``: the main job without a window, on a real sample and two synthetic ones, one with objects."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
